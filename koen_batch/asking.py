@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from koen_batch import documents
 from koen_batch.engines.base import Decoding
 from koen_batch.errors import UsageError
+from koen_batch.ladder import Step
 from koen_batch.languages import Direction
 from koen_batch.prompts import Family, Variant
-from koen_batch.retry import Step
 from koen_batch.tokenization import Tokenizer
 
 BUDGET_BASE = 48

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from koen_batch import checks, documents, retry
+from koen_batch import checks, documents, ladder
 from koen_batch.languages import Direction
 
 MAX_CHARS = 600
@@ -63,7 +63,7 @@ def answer_settings(config: JobConfig, model: ModelIdentity) -> dict[str, Any]:
         "prompt": model.prompt,
         "decoding": f"greedy, at most {config.max_new_tokens or 'automatic'} new tokens, seed {config.seed}",
         "checks": checks.VERSION,
-        "ladder": retry.VERSION if config.ladder else "off",
+        "ladder": ladder.VERSION if config.ladder else "off",
         "protection": config.protect,
         # What a context-aware model will need; part of the key from the start, so that a memory stays valid.
         "context": "",

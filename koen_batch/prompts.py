@@ -156,16 +156,20 @@ class EncoderDecoder(Family):
 
 @dataclass(frozen=True)
 class Completion(Family):
-    """A base model, shown a few translations and asked for the next: one line of each language, stop at its end."""
+    """A base model, shown a few translations and asked for the next: one line of each language, stop at its end.
+
+    One that was trained on these lines needs no examples: it is shown them only when it is asked another way.
+    """
 
     begin: str
+    trained: bool = False
 
     @cache  # noqa: B019 - as above
     def frame(self, direction: Direction, variant: Variant) -> tuple[str, str]:
         examples = _examples()
         # Eight short examples with Korean labels did best of what was compared on FLORES-200 dev.
         if variant == "default":
-            labels, shown = _KOREAN_NAMES, examples["first"] + examples["second"]
+            labels, shown = _KOREAN_NAMES, [] if self.trained else examples["first"] + examples["second"]
         else:
             labels, shown = NAMES, examples["second"] + examples["first"]
         source, target = labels[direction.source], labels[direction.target]
@@ -312,6 +316,7 @@ FAMILIES: dict[str, Family] = {
         _HUNYUAN,
         EncoderDecoder(name="nllb", version="1", stop=("</s>",)),
         _COMPLETION,
+        replace(_COMPLETION, name="starter", trained=True),
         Plain(name="plain", version="1", stop=()),
     )
 }

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from koen_batch import checks, documents, retry
+from koen_batch import checks, documents, ladder
 from koen_batch.asking import Asking, Question
 from koen_batch.counts import Clock, Counts
 from koen_batch.engines.base import Completion, Request
@@ -279,7 +279,7 @@ class Scheduler:
             work.best = answer
         step = None
         if self._policy.ladder and answer.flags:
-            step = retry.next_step(set(answer.flags), work.tried, work.source)
+            step = ladder.next_step(set(answer.flags), work.tried, work.source)
         if step:
             work.step = step
             self._again.append(work)

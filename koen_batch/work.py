@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from koen_batch import protection, retry, segmentation
+from koen_batch import ladder, protection, segmentation
 from koen_batch.engines.base import Completion
+from koen_batch.ladder import Step
 from koen_batch.records import Piece
-from koen_batch.retry import Step
 from koen_batch.store import Segment
 
 
@@ -34,7 +34,7 @@ class Work:
     key: bytes
     source: str
     waiting: list[Slot]
-    step: Step = retry.LADDER[0]
+    step: Step = ladder.LADDER[0]
     tried: list[str] = field(default_factory=list)
     best: Answer | None = None
     pieces: list[Piece] = field(default_factory=list)
@@ -82,4 +82,4 @@ def as_answer(segment: Segment | None) -> Answer | None:
 
 
 def score(source: str, answer: Answer) -> tuple[float, ...]:
-    return retry.score(source, answer.text, answer.flags, answer.confidence)
+    return ladder.score(source, answer.text, answer.flags, answer.confidence)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import koen_batch
-from koen_batch import checks, cli, documents, prompts, retry
+from koen_batch import checks, cli, documents, ladder, prompts
 from koen_batch.config import JobConfig, ModelIdentity, answer_settings, digest, job_settings
 from koen_batch.languages import Direction
 
@@ -83,7 +83,7 @@ def test_the_input_and_the_format_decide() -> None:
     assert digest(answer_settings(CONFIG, MODEL)) == digest(answer_settings(CONFIG, MODEL))
 
 
-@pytest.mark.parametrize(("module", "name"), [(checks, "checks"), (retry, "ladder"), (documents, "segmentation")])
+@pytest.mark.parametrize(("module", "name"), [(checks, "checks"), (ladder, "ladder"), (documents, "segmentation")])
 def test_versions_of_what_judges_and_cuts_decide(module: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = fingerprint()
     monkeypatch.setattr(module, "VERSION", "another")

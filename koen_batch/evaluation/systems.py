@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from koen_batch import __version__, asking, catalog, models, retry
+from koen_batch import __version__, asking, catalog, ladder, models
 from koen_batch.config import JobConfig, ModelIdentity
 from koen_batch.conversion import CONVERTER
 from koen_batch.engines import hardware
@@ -24,7 +24,7 @@ def describe(engine: Prepared, config: JobConfig) -> System:
         "max_new_tokens": config.max_new_tokens or budget,
     }
     if config.ladder:
-        decoding |= {"ladder": retry.VERSION, "seed": config.seed}
+        decoding |= {"ladder": ladder.VERSION, "seed": config.seed}
     spec = engine.plan.specs[0]
     return System(
         model=_origin(engine.identity),

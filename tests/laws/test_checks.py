@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from koen_batch import checks, numerals, retry
+from koen_batch import checks, ladder, numerals
 from koen_batch.languages import Direction
 
 DIRECTIONS = st.sampled_from([Direction.to("ko"), Direction.to("en")])
@@ -65,8 +65,8 @@ def test_a_text_is_of_one_of_three_kinds(text: str, direction: Direction) -> Non
 
 @given(TEXTS, st.sets(st.sampled_from(checks.FLAGS)))
 def test_the_ladder_ends(source: str, flags: set[str]) -> None:
-    tried = [retry.LADDER[0].name]
-    while step := retry.next_step(flags, tried, source):
+    tried = [ladder.LADDER[0].name]
+    while step := ladder.next_step(flags, tried, source):
         assert step.name not in tried
         tried.append(step.name)
-    assert len(tried) <= retry.MOST_RETRIES + 1
+    assert len(tried) <= ladder.MOST_RETRIES + 1

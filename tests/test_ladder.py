@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from koen_batch import checks, retry
+from koen_batch import checks, ladder
 
 LONG = "The first sentence is here. The second one follows it, and it is longer."
 
@@ -14,28 +14,28 @@ LONG = "The first sentence is here. The second one follows it, and it is longer.
 def climb(flags: set[str], source: str) -> list[str]:
     """The names of the steps that are taken if every attempt fails in the same way."""
     tried = ["greedy"]
-    while step := retry.next_step(flags, tried, source):
+    while step := ladder.next_step(flags, tried, source):
         tried.append(step.name)
     return tried[1:]
 
 
 def test_every_step_after_the_first_changes_something() -> None:
-    first, *others = retry.LADDER
-    assert first == retry.Step(first.name)
-    asked = [replace(step, name="") for step in retry.LADDER]
+    first, *others = ladder.LADDER
+    assert first == ladder.Step(first.name)
+    asked = [replace(step, name="") for step in ladder.LADDER]
     assert len(set(asked)) == len(asked)
     assert all(replace(step, name=first.name) != first for step in others)
 
 
 def test_sampling_has_a_fixed_seed_of_its_own() -> None:
-    assert all(step.seed > 0 for step in retry.LADDER if step.temperature > 0)
+    assert all(step.seed > 0 for step in ladder.LADDER if step.temperature > 0)
 
 
 @pytest.mark.parametrize("flag", checks.FLAGS)
 def test_each_flag_is_retried_at_most_three_times_and_never_the_same_way(flag: str) -> None:
     for source in (LONG, LONG + " {name}", "short"):
         steps = climb({flag}, source)
-        assert 1 <= len(steps) <= retry.MOST_RETRIES
+        assert 1 <= len(steps) <= ladder.MOST_RETRIES
         assert len(set(steps)) == len(steps)
 
 
@@ -59,20 +59,22 @@ def test_a_lost_item_is_kept_by_construction_in_the_last_step() -> None:
 
 
 def test_nothing_is_retried_without_a_flag() -> None:
-    assert retry.next_step(set(), ["greedy"], LONG) is None
+    assert ladder.next_step(set(), ["greedy"], LONG) is None
 
 
 def test_the_worst_flag_decides() -> None:
-    assert retry.next_step({"lost_number", "truncated"}, ["greedy"], LONG) == retry.next_step(
+    assert ladder.next_step({"lost_number", "truncated"}, ["greedy"], LONG) == ladder.next_step(
         {"truncated"}, ["greedy"], LONG
     )
 
 
 def test_the_best_attempt_has_the_least_severe_flags_and_then_the_most_confidence() -> None:
     def score(flags: tuple[str, ...], confidence: float | None = -1.0) -> tuple[float, ...]:
-        return retry.score("Hello.", "안녕.", flags, confidence)
+        return ladder.score("Hello.", "안녕.", flags, confidence)
 
     assert score(("lost_number",)) > score(("copied",)) > score(("empty",))
     assert score(("lost_number",)) > score(("lost_number", "chatter"))
     assert score(("copied",), -0.2) > score(("copied",), -0.9) > score(("copied",), None)
-    assert retry.score("Hello.", "안녕하세요", ("copied",), None) > retry.score("Hello.", "안" * 50, ("copied",), None)
+    assert ladder.score("Hello.", "안녕하세요", ("copied",), None) > ladder.score(
+        "Hello.", "안" * 50, ("copied",), None
+    )
