@@ -7,8 +7,8 @@ import pytest
 from koen_batch import prompts
 from koen_batch.asking import BUDGET_BASE, BUDGET_FACTOR, ONE_WORDING_PENALTY, Asking
 from koen_batch.errors import UsageError
-from koen_batch.languages import Direction
 from koen_batch.ladder import LADDER
+from koen_batch.languages import Direction
 from koen_batch.tokenization import CodePoints
 
 KO = Direction("en", "ko")
