@@ -1,19 +1,18 @@
-"""The leaderboard as one HTML page that needs nothing else: the data as JSON inside `leaderboard.html`."""
+"""The leaderboard as one HTML page that needs nothing else: the data as JSON inside `pages/leaderboard.html`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import msgspec
+from markupsafe import Markup
 
+from koen_batch import pages
 from koen_batch.evaluation import lines, scoring
 from koen_batch.evaluation import run as runs
 from koen_batch.evaluation.metrics import Scored
 from koen_batch.evaluation.ranking import Loaded, Table
 
-TEMPLATE = Path(__file__).with_name("leaderboard.html")
-_SLOT = "__DATA__"
 # Inside <script> a "<" could begin "</script>" or "<!--", and two line separators are not allowed in old parsers.
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
@@ -61,5 +60,4 @@ def render(tables: Sequence[Table], browsers: Sequence[Browser]) -> str:
     encoded = msgspec.json.encode(data).decode("utf-8")
     for letter, escape in _ESCAPES.items():
         encoded = encoded.replace(letter, escape)
-    before, after = TEMPLATE.read_text(encoding="utf-8").split(_SLOT)
-    return before + encoded + after
+    return pages.render("leaderboard.html", data=Markup(encoded))
