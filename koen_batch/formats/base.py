@@ -60,6 +60,8 @@ class Format(ABC):
     """Whether a rejected record always keeps its place with its source (text, subtitles)."""
     has_verdict_column: ClassVar[bool] = True
     """Whether verdicts stand in the output; where not, flagged records are listed in a side file."""
+    whole: ClassVar[bool] = False
+    """Whether the records of a file belong together, so that it is never cut into shards."""
 
     def __init__(self, path: Path, layout: Layout) -> None:
         self.path = path
@@ -76,6 +78,19 @@ class Format(ABC):
     def count(self) -> int | None:
         """About how many records there are, for the progress bar; None where that takes reading it all."""
         return None
+
+    def walk(self) -> Iterator[tuple[int, int]]:
+        """The span of each record and the offset behind it, in order: where the file can be cut into shards.
+
+        A record's row is the sum of the spans before it. Where a format finds the ends of its records without reading
+        what is in them, it does so here. Raises InputError as ``read`` does.
+        """
+        return ((record.span, record.next.offset) for record in self.read())
+
+    def extents(self, start: Position, end: Position) -> list[tuple[int, int]]:
+        """What must be there of the file (first byte, byte behind the last) to read the records from ``start`` to
+        ``end``, and to write their parts and the output; from START to START, for the last two alone."""
+        return [(0, self.path.stat().st_size)]
 
     def notes(self, record: Record, translations: Sequence[Translation]) -> list[dict[str, object]]:
         """What the user should know of how the translations were laid out, for the side file; never a flag.
@@ -100,6 +115,9 @@ class Format(ABC):
 class ByteFormat(Format):
     """A format whose output is its parts' bytes, one after the other, behind a prologue."""
 
+    line_by_line: ClassVar[bool] = False
+    """Whether a record is known without looking beyond the line on which it ends."""
+
     def open(self) -> BinaryIO:
         """The input's bytes, decompressed by its suffix."""
         return compression.open_for_reading(self.path)
@@ -110,6 +128,13 @@ class ByteFormat(Format):
             return None
         with self.open() as file:
             return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
+
+    def extents(self, start: Position, end: Position) -> list[tuple[int, int]]:
+        if not self.line_by_line or compression.strip(self.path) != self.path:
+            return super().extents(start, end)
+        # The byte before the first says whether that one begins a line, the first three may be a byte order mark.
+        bom = min(3, self.path.stat().st_size)
+        return [(0, bom), *([(max(start.offset - 1, 0), end.offset)] if end.offset else [])]
 
     def prologue(self) -> bytes:
         """What stands before the first record of the output (a BOM, a header row)."""

@@ -37,6 +37,7 @@ _encode = msgspec.json.Encoder().encode
 class Jsonl(ByteFormat):
     name: ClassVar[str] = "jsonl"
     suffixes: ClassVar[tuple[str, ...]] = (".jsonl", ".ndjson", ".json")
+    line_by_line: ClassVar[bool] = True
 
     def __init__(self, path: Any, layout: Layout) -> None:
         super().__init__(path, layout)
@@ -83,29 +84,37 @@ class Jsonl(ByteFormat):
             )
 
     def read(self, start: Position = START) -> Iterator[Record | Rejected]:
-        row, offset = start.row, start.offset
-        with self.open() as file:
-            file.seek(offset)
-            while line := file.readline(MAX_LINE):
-                size = len(line)
-                rest = 0
-                while len(line) == MAX_LINE and not line.endswith(b"\n") and (more := file.readline(MAX_LINE)):
-                    rest += len(more)
-                    if more.endswith(b"\n"):
-                        break
-                if offset == 0:
-                    line = line.removeprefix(_BOM)
-                begin, offset = offset, offset + size + rest
-                if not line.strip():
-                    yield Record(row, begin, [], line, Position(row, offset), span=0)
-                    continue
+        row, begin = start.row, start.offset
+        for line, offset, too_large in self._lines(begin):
+            if not line.strip():
+                yield Record(row, begin, [], line, Position(row, offset), span=0)
+            else:
                 after = Position(row + 1, offset)
-                if rest:
+                if too_large:
                     head = line[:1024] + b"\n"  # not without a line end: with ``keep`` a row comes after it
                     yield Rejected(row, begin, f"too_large: over {MAX_LINE} bytes", head, after)
                 else:
                     yield self._parse(row, begin, line, after)
                 row += 1
+            begin = offset
+
+    def walk(self) -> Iterator[tuple[int, int]]:
+        return ((0 if line.isspace() or not line else 1, offset) for line, offset, _ in self._lines(0))
+
+    def _lines(self, offset: int) -> Iterator[tuple[bytes, int, bool]]:
+        """The lines from ``offset`` on, without a byte order mark, each with the offset behind it and whether it is
+        longer than what is given of it."""
+        with self.open() as file:
+            file.seek(offset)
+            while line := file.readline(MAX_LINE):
+                begin, offset = offset, offset + len(line)
+                too_large = False
+                while len(line) == MAX_LINE and not line.endswith(b"\n") and (more := file.readline(MAX_LINE)):
+                    too_large = True
+                    offset += len(more)
+                    if more.endswith(b"\n"):
+                        break
+                yield line if begin else line.removeprefix(_BOM), offset, too_large
 
     def _parse(self, row: int, offset: int, line: bytes, after: Position) -> Record | Rejected:
         try:

@@ -119,6 +119,28 @@ class Parquet(Format):
             rows: int = file.metadata.num_rows
             return rows
 
+    def walk(self) -> Iterator[tuple[int, int]]:
+        return ((1, 0) for _ in range(self.count() or 0))
+
+    def extents(self, start: Position, end: Position) -> list[tuple[int, int]]:
+        """The footer, and the row groups that the rows are in: neighbours, so one range (Parquet has them in order).
+
+        A file begins with 4 magic bytes and ends with the footer, its length in 4 bytes and 4 magic bytes again
+        (https://parquet.apache.org/docs/file-format/).
+        """
+        size = self.path.stat().st_size
+        with self._open() as file:
+            about = file.metadata
+            wanted: list[tuple[int, int]] = []
+            row = 0
+            for group in (about.row_group(number) for number in range(about.num_row_groups)):
+                if row < end.row and start.row < row + group.num_rows:
+                    wanted += [_chunk_extent(group.column(number)) for number in range(group.num_columns)]
+                row += group.num_rows
+            footer = (size - 8 - about.serialized_size, size)
+        rows = [(min(begin for begin, _ in wanted), max(stop for _, stop in wanted))] if wanted else []
+        return [(0, 4), *rows, footer]
+
     def _open(self) -> Any:
         try:
             return pq.ParquetFile(self.path, buffer_size=READ_BUFFER_BYTES)
@@ -390,6 +412,14 @@ def _text_paths(type_: Any, path: str) -> Iterator[str]:
         yield from _text_paths(type_.value_type, f"{path}.*")
     elif _is_text(type_):
         yield path
+
+
+def _chunk_extent(chunk: Any) -> tuple[int, int]:
+    """The bytes of a column in a row group: its dictionary, where it has one, and its pages."""
+    begin = chunk.data_page_offset
+    if chunk.has_dictionary_page:
+        begin = min(begin, chunk.dictionary_page_offset)
+    return begin, begin + chunk.total_compressed_size
 
 
 def _codec(metadata: Any) -> str:

@@ -50,6 +50,7 @@ class _Words:
 
 class _Subtitles(ByteFormat):
     keeps_place: ClassVar[bool] = True
+    whole: ClassVar[bool] = True
     has_verdict_column: ClassVar[bool] = False
     escaped: ClassVar[bool]
     """Whether the format is always written with HTML entities."""

@@ -46,6 +46,7 @@ def refuse_binary(format: ByteFormat) -> None:
 
 class Text(ByteFormat):
     name: ClassVar[str] = "txt"
+    line_by_line: ClassVar[bool] = True
     suffixes: ClassVar[tuple[str, ...]] = (".txt",)
     keeps_place: ClassVar[bool] = True
     has_verdict_column: ClassVar[bool] = False
