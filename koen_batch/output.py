@@ -14,6 +14,7 @@ from koen_batch.errors import StoppedError
 from koen_batch.failpoints import failpoint
 from koen_batch.formats.base import Format, Part
 from koen_batch.records import ALREADY, NOTHING, OK, Position, Record, Rejected, Translation
+from koen_batch.reporting.trace import Trace
 from koen_batch.workdir import Workdir
 
 CLEAN, FLAGGED = 0, 3
@@ -74,6 +75,7 @@ class Output:
         self._model = model
         self._part: _OpenPart | None = None
         self.finished = False
+        self.trace: Trace | None = None
 
     @property
     def position(self) -> Position:
@@ -104,6 +106,8 @@ class Output:
             part.close()
             self.workdir.commit_part(part.folder, {"tally": part.tally.facts(), "next": part.next_position})
             self.tally.add(part.tally)
+            if self.trace:
+                self.trace.committed()
 
     def finalise(self, summary: dict[str, Any]) -> None:
         """Assemble the output and bring it into place; ``summary`` is kept in ``done.json``."""
@@ -127,7 +131,7 @@ class Output:
 
     def _open_part(self) -> _OpenPart:
         if not self._part:
-            self._part = _OpenPart(self.format, self.workdir.new_part(), self._model)
+            self._part = _OpenPart(self.format, self.workdir.new_part(), self._model, self.trace)
         return self._part
 
     def _commit_if_full(self) -> None:
@@ -138,9 +142,10 @@ class Output:
 class _OpenPart:
     """A part being written: its data, and side files once there is something to say."""
 
-    def __init__(self, format: Format, folder: Path, model: str) -> None:
+    def __init__(self, format: Format, folder: Path, model: str, trace: Trace | None) -> None:
         self.folder = folder
         self._model = model
+        self._trace = trace
         self.tally = Tally()
         self.next_position: tuple[int, int] = (0, 0)
         self._format = format
@@ -155,7 +160,10 @@ class _OpenPart:
         if record.span:  # a blank line is none of the user's records
             self.tally.verdicts.update(dict.fromkeys(verdict, record.span))
             if any(translation.flagged for translation in translations):
-                self._note("flagged.jsonl", self._flagged(record, translations, verdict))
+                fact = self._flagged(record, translations, verdict)
+                self._note("flagged.jsonl", fact)
+                if self._trace:
+                    self._trace.flagged(fact)
         models = {model for translation in translations for model in translation.models}
         if models - {self._model}:
             self._note("models.jsonl", {"row": record.row, "models": sorted(models)})
@@ -170,16 +178,16 @@ class _OpenPart:
             self._data.keep(rejected)
         if not rejected.span:  # a further piece of a record that is listed already
             return
-        self._note(
-            "rejects.jsonl",
-            {
-                "file": str(self._format.path),
-                "row": rejected.row,
-                "offset": rejected.offset,
-                "reason": rejected.reason,
-                "raw": base64.b64encode(rejected.raw).decode("ascii"),
-            },
-        )
+        fact = {
+            "file": str(self._format.path),
+            "row": rejected.row,
+            "offset": rejected.offset,
+            "reason": rejected.reason,
+            "raw": base64.b64encode(rejected.raw).decode("ascii"),
+        }
+        self._note("rejects.jsonl", fact)
+        if self._trace:
+            self._trace.rejected(fact)
 
     def close(self) -> None:
         failpoint("close part")

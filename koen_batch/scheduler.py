@@ -18,6 +18,7 @@ from koen_batch.engines.base import Completion, Request
 from koen_batch.engines.pool import Pool, ReplicaDied
 from koen_batch.eventlog import EventLog
 from koen_batch.memory import Memory
+from koen_batch.reporting.trace import Trace
 from koen_batch.stages import Stages
 from koen_batch.store import Segment, Store, segment_key
 from koen_batch.suspects import Suspected, Suspects
@@ -58,6 +59,7 @@ class Scheduler:
         model: str,
         stages: Stages,
         log: EventLog,
+        trace: Trace | None = None,
     ) -> None:
         self.counts = Counts()
         self.clock = Clock()
@@ -70,6 +72,7 @@ class Scheduler:
         self._model = model
         self._stages = stages
         self._log = log
+        self._trace = trace
         self._works: dict[bytes, Work] = {}
         self._ready: deque[Work] = deque()
         self._again: deque[Work] = deque()
@@ -116,6 +119,8 @@ class Scheduler:
         self._submit()
         if not self._requests:
             return
+        if self._trace:
+            self._trace.sent(len(self._requests), self._pool.capacity)
         try:
             with self._stages("waiting for the engine"):
                 completions = self._pool.poll()
@@ -124,6 +129,8 @@ class Scheduler:
             return
         if completions:
             self.clock.note(len(completions))
+            if self._trace:
+                self._trace.received(len(self._requests) - len(completions), completions)
         for start in range(0, len(completions), COMMIT):
             self._receive(completions[start : start + COMMIT])
             self._submit()
@@ -295,6 +302,9 @@ class Scheduler:
         return documents.fit(source, answer) if self._policy.protect else answer
 
     def _release(self, finished: Sequence[Segment]) -> None:
+        if self._trace:
+            works = ((self._works.get(segment.key), segment) for segment in finished)
+            self._trace.finished([(len(work.source), len(segment.text)) for work, segment in works if work])
         for segment in finished:
             self._suspects.clear(segment.key)
             work = self._works.pop(segment.key, None)

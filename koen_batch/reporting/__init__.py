@@ -1,0 +1,1 @@
+"""``--report FILE.html``: what happened during a run, on one page."""
