@@ -14,7 +14,7 @@ from pathlib import Path
 
 from koen_batch import discovery, report
 from koen_batch.config import JobConfig, answer_settings, digest, job_settings
-from koen_batch.engines.start import prepare
+from koen_batch.engines.start import Prepared, prepare
 from koen_batch.errors import UsageError, resumable
 from koen_batch.eventlog import EventLog
 from koen_batch.formats import registry
@@ -27,8 +27,12 @@ from koen_batch.workdir import Workdir, file_hash, flagged_of, rejects_of
 
 
 @resumable()
-def run(inputs: Sequence[str], output: str | None, config: JobConfig, options: RunOptions) -> report.Summary:
+def run(
+    inputs: Sequence[str], output: str | None, config: JobConfig, options: RunOptions, engine: Prepared | None = None
+) -> report.Summary:
     """Translate ``inputs``; returns the summary, whose ``status`` is the exit status.
+
+    ``engine`` takes the place of what would be prepared from ``options.wishes``.
 
     Raises KoenError, in one line, where the job cannot be begun or finished, and Interrupted on a signal; in both
     cases the same call resumes.
@@ -41,7 +45,8 @@ def run(inputs: Sequence[str], output: str | None, config: JobConfig, options: R
         for note in files.notes:
             progress.say(note)
         log = stack.enter_context(EventLog(options.log_json))
-        summary = _translate(files.pairs, config, options, Session(config, options, progress, log), stack)
+        session = Session(config, options, progress, log)
+        summary = _translate(files.pairs, config, options, session=session, engine=engine, stack=stack)
         files.deliver(summary)
         return summary
 
@@ -112,12 +117,14 @@ def _translate(
     pairs: Sequence[tuple[Path, Path]],
     config: JobConfig,
     options: RunOptions,
+    *,
     session: Session,
+    engine: Prepared | None,
     stack: contextlib.ExitStack,
 ) -> report.Summary:
     """Translate files into files; working folders stay locked until ``stack`` unwinds."""
     formats = [open_format(path, config) for path, _ in pairs]
-    engine = prepare(config.direction, options.wishes)
+    engine = engine or prepare(config.direction, options.wishes)
     _allow_open_files(len(pairs) + 256)
     workdirs = [Workdir(target) for _, target in pairs]
     store = workdirs[0].store_file.absolute()

@@ -74,8 +74,10 @@ class Session:
             memory = Memory(self._options.memory) if self._options.memory else None
             if memory:
                 stack.callback(memory.close)
-            pool = Pool(engine.plan, engine_log, self.progress.say, on_ready=lambda: self.log.write("engine ready"))
-            stack.callback(pool.close)
+            pool = engine.running
+            if pool is None:
+                pool = Pool(engine.plan, engine_log, self.progress.say, on_ready=lambda: self.log.write("engine ready"))
+                stack.callback(pool.close)
             scheduler = self._scheduler(engine, pool, segments, memory, answer)
             signals = stack.enter_context(_signals())
             pipeline = Pipeline(
