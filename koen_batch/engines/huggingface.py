@@ -179,19 +179,10 @@ class HuggingFaceEngine:
 
         from koen_batch.engines.rows import Rows
 
-        width = max(len(request.tokens) for request in batch)
-        ids = torch.full((len(batch), width), self._padding)
-        mask = torch.zeros_like(ids)
-        for row, request in enumerate(batch):
-            ids[row, width - len(request.tokens) :] = torch.tensor(request.tokens)
-            mask[row, width - len(request.tokens) :] = 1
-        ids, mask = ids.to(self._device), mask.to(self._device)
-        inputs = {"input_ids": ids, "attention_mask": mask}
-        seen, budgets = (ids, mask), [self._budget(request) for request in batch]
+        inputs, budgets = self._inputs(batch)
+        seen = inputs["input_ids"], inputs["attention_mask"]
         if self._encoder_decoder:
-            heads = [[self._start, *self._forced(request)] for request in batch]
-            inputs["decoder_input_ids"] = torch.tensor(heads, device=self._device)
-            seen = (inputs["decoder_input_ids"], torch.ones_like(inputs["decoder_input_ids"]))
+            seen = inputs["decoder_input_ids"], torch.ones_like(inputs["decoder_input_ids"])
         rows = Rows([request.decoding for request in batch], budgets, self._end, *seen)
         with torch.inference_mode():
             self._model.generate(
@@ -203,6 +194,22 @@ class HuggingFaceEngine:
                 stopping_criteria=StoppingCriteriaList([rows.watch]),
             )
         return rows.completions([request.id for request in batch])
+
+    def _inputs(self, batch: list[Request]) -> tuple[dict[str, Any], list[int]]:
+        """Arguments of ``generate``: prompts padded on the left, [rows, length]; and the new tokens of each row."""
+        import torch
+
+        width = max(len(request.tokens) for request in batch)
+        ids = torch.full((len(batch), width), self._padding)
+        mask = torch.zeros_like(ids)
+        for row, request in enumerate(batch):
+            ids[row, width - len(request.tokens) :] = torch.tensor(request.tokens)
+            mask[row, width - len(request.tokens) :] = 1
+        inputs = {"input_ids": ids.to(self._device), "attention_mask": mask.to(self._device)}
+        if self._encoder_decoder:
+            heads = [[self._start, *self._forced(request)] for request in batch]
+            inputs["decoder_input_ids"] = torch.tensor(heads, device=self._device)
+        return inputs, [self._budget(request) for request in batch]
 
     def _budget(self, request: Request) -> int:
         """New tokens of a row: what it asks for, within what the model takes."""

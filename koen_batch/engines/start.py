@@ -8,7 +8,7 @@ from koen_batch import models, prompts
 from koen_batch.config import ModelIdentity
 from koen_batch.engines import choose, hardware
 from koen_batch.engines.base import EngineSpec
-from koen_batch.engines.pool import PoolPlan
+from koen_batch.engines.pool import Pool, PoolPlan
 from koen_batch.languages import Direction
 from koen_batch.tokenization import CodePoints, HuggingFace, Tokenizer
 
@@ -48,6 +48,8 @@ class Prepared:
     """Each decision with its reason, for the user."""
     accept_all: bool = False
     """Whether every answer's verdict is ``ok`` (echo)."""
+    running: Pool | None = None
+    """The engine, where it runs already; it then goes on running after the job."""
 
 
 def prepare(direction: Direction, wishes: Wishes) -> Prepared:

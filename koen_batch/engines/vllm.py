@@ -118,7 +118,6 @@ class VllmEngine:
         config = read_config(Path(model))
         for name, value in environment(tensor_parallel_size).items():
             os.environ.setdefault(name, value)
-        from vllm import EngineArgs, LLMEngine
         from vllm.platforms import current_platform
 
         cpu = current_platform.is_cpu()
@@ -142,13 +141,19 @@ class VllmEngine:
             "use_tqdm_on_load": False,
             "disable_log_stats": True,
         }
-        self._engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+        self._engine = self._start(arguments)
         check_safe(self._engine.vllm_config, config, cpu=cpu, dtype=dtype)
         self._end = end_tokens(Path(model), config)
         self._vocabulary = self._engine.model_config.get_vocab_size()
         self._finished: list[Completion] = []
         self._parameters: dict[Decoding, Any] = {}
         self.capacity = WINDOW_FACTOR * max_num_seqs
+
+    def _start(self, arguments: dict[str, Any]) -> Any:
+        """The running ``LLMEngine``."""
+        from vllm import EngineArgs, LLMEngine
+
+        return LLMEngine.from_engine_args(EngineArgs(**arguments))
 
     def submit(self, request: Request) -> None:
         """Add a request; one that vLLM refuses (too long, empty, an unknown token) fails alone."""
