@@ -41,6 +41,11 @@ class JobConfig:
     protect: bool = True
     split: bool = True
 
+    @classmethod
+    def load(cls, facts: dict[str, Any]) -> JobConfig:
+        """The inverse of ``asdict``, behind JSON."""
+        return cls(**{**facts, "direction": Direction(**facts["direction"]), "fields": tuple(facts["fields"])})
+
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:

@@ -29,7 +29,7 @@ class Plan:
 
 
 @dataclass(slots=True)
-class _Found:
+class Found:
     """An input file; ``below`` is its path below the folder or glob that named it, or its name."""
 
     path: Path
@@ -59,8 +59,21 @@ def plan(inputs: Sequence[str], output: str | None, target: str, *, format_name:
     Raises InputError where an input is missing, unreadable or of no known format, and UsageError where outputs would
     collide, stand in the place of an input, or have the suffix of another format.
     """
+    files, notes = search(inputs, output, target, format_name=format_name)
+    outputs = place([(str(one.path), one.below) for one in files], output, target)
+    pairs = [(one.path, Path(out)) for one, out in zip(files, outputs, strict=True)]
+    _refuse_collisions(pairs)
+    for path, out in pairs:
+        _refuse_other_format(path, out, format_name)
+    return Plan(pairs, notes)
+
+
+def search(
+    inputs: Sequence[str], output: str | None, target: str, *, format_name: str | None = None
+) -> tuple[list[Found], list[str]]:
+    """The files that ``inputs`` stand for, and what to tell the user about files left out; raises as ``plan``."""
     skipped = _Skipped()
-    found: dict[str, _Found] = {}
+    found: dict[str, Found] = {}
     folder = output if output is not None and _is_folder(output) else None
     for given in inputs:
         for one in _search(given, format_name, skipped):
@@ -74,12 +87,7 @@ def plan(inputs: Sequence[str], output: str | None, target: str, *, format_name:
         raise InputError("; ".join([f"{' '.join(inputs)}: nothing to translate", *skipped.notes()]))
     for one in files:
         _check(one.path, format_name)
-    outputs = _outputs(files, output, target)
-    pairs = [(one.path, out) for one, out in zip(files, outputs, strict=True)]
-    _refuse_collisions(pairs)
-    for path, out in pairs:
-        _refuse_other_format(path, out, format_name)
-    return Plan(pairs, skipped.notes())
+    return files, skipped.notes()
 
 
 def default_name(path: Path, target: str) -> str:
@@ -104,7 +112,7 @@ def is_ours(path: Path, target: str) -> bool:
     return any(path.with_name(source).is_file() for source in sources)
 
 
-def _search(given: str, format_name: str | None, skipped: _Skipped) -> Iterator[_Found]:
+def _search(given: str, format_name: str | None, skipped: _Skipped) -> Iterator[Found]:
     """The files that an argument stands for."""
     if not given:
         raise UsageError("an input's name is empty; . is the current folder")
@@ -112,7 +120,7 @@ def _search(given: str, format_name: str | None, skipped: _Skipped) -> Iterator[
     if path.is_dir():
         yield from _in_folder(path, path, format_name, skipped)
     elif path.exists() or not glob.has_magic(given):
-        yield _Found(path, Path(path.name), explicit=True)
+        yield Found(path, Path(path.name), explicit=True)
     else:
         base = _fixed_part(path)
         matches = sorted(Path(match) for match in glob.glob(given, recursive=True))  # noqa: PTH207 (keeps base as given)
@@ -124,10 +132,10 @@ def _search(given: str, format_name: str | None, skipped: _Skipped) -> Iterator[
             if match.is_dir():
                 yield from _in_folder(match, base, format_name, skipped)
             elif format_name is not None or _known(match, format_name, skipped):
-                yield _Found(match, match.relative_to(base), explicit=False)
+                yield Found(match, match.relative_to(base), explicit=False)
 
 
-def _in_folder(folder: Path, base: Path, format_name: str | None, skipped: _Skipped) -> Iterator[_Found]:
+def _in_folder(folder: Path, base: Path, format_name: str | None, skipped: _Skipped) -> Iterator[Found]:
     """The supported files of a folder, without hidden ones and working folders, in the order of their names."""
 
     def refuse(error: OSError) -> None:
@@ -138,7 +146,7 @@ def _in_folder(folder: Path, base: Path, format_name: str | None, skipped: _Skip
         for name in sorted(names):
             path = Path(place) / name
             if not name.startswith(".") and _known(path, format_name, skipped):
-                yield _Found(path, path.relative_to(base), explicit=False)
+                yield Found(path, path.relative_to(base), explicit=False)
 
 
 def _known(path: Path, format_name: str | None, skipped: _Skipped) -> bool:
@@ -153,7 +161,7 @@ def _is_folder(output: str) -> bool:
     return output.endswith(("/", os.sep)) or Path(output).is_dir()
 
 
-def _inside(found: _Found, folder: str) -> bool:
+def _inside(found: Found, folder: str) -> bool:
     """Whether a file was found inside the output folder, which lies inside the folder that was searched."""
     out, place = os.path.realpath(folder), os.path.realpath(found.path)
     searched = place[: len(place) - len(str(found.below))].rstrip(os.sep)
@@ -181,17 +189,25 @@ def _check(path: Path, format_name: str | None) -> None:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
 
 
-def _outputs(files: Sequence[_Found], output: str | None, target: str) -> list[Path]:
+def place(files: Sequence[tuple[str, Path]], output: str | None, target: str) -> list[str]:
+    """Where the outputs of ``files`` go: each is a path or a URL, and its path below what named it. ``output`` is
+    ``-o``."""
     if output is None:
-        return [one.path.with_name(default_name(one.path, target)) for one in files]
+        return [_beside(path, default_name(below, target)) for path, below in files]
     if _is_folder(output):
-        for one in files:
-            if ".." in one.below.parts:
-                raise UsageError(f"{one.path}: its place would be outside {output}; give a pattern without ..")
-        return [Path(output) / one.below.with_name(default_name(one.path, target)) for one in files]
+        for path, below in files:
+            if ".." in below.parts:
+                raise UsageError(f"{path}: its place would be outside {output}; give a pattern without ..")
+        return [f"{output.rstrip('/')}/{below.with_name(default_name(below, target))}" for _, below in files]
     if len(files) > 1:
         raise UsageError(f"-o {output}: {len(files)} inputs need a folder; end its name with / ({output}/)")
-    return [Path(output)]
+    return [output]
+
+
+def _beside(path: str, name: str) -> str:
+    """``name`` in the folder of ``path``."""
+    folder, slash, _ = path.rpartition("/")
+    return folder + slash + name
 
 
 def _refuse_collisions(pairs: Sequence[tuple[Path, Path]]) -> None:

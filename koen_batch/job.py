@@ -39,7 +39,7 @@ def run(
     """
     with contextlib.ExitStack() as stack:
         files = stack.enter_context(_files(inputs, output, config))
-        _refuse_to_write_over(files.pairs, options)
+        refuse_to_write_over(files.pairs, options)
         progress = Progress(quiet=options.quiet)
         stack.callback(progress.close)
         for note in files.notes:
@@ -105,10 +105,16 @@ def _files(inputs: Sequence[str], output: str | None, config: JobConfig) -> Iter
         yield _Files(list(found.pairs), [], to_stdout)
 
 
-def _refuse_to_write_over(pairs: Sequence[tuple[Path, Path]], options: RunOptions) -> None:
+def refuse_to_write_over(pairs: Sequence[tuple[Path, Path]], options: RunOptions) -> None:
     """Raise UsageError where an option names an input or an output as a file to write to."""
     ours = {os.path.realpath(path) for pair in pairs for path in pair}
-    for option, path in (("summary", options.summary), ("log-json", options.log_json), ("memory", options.memory)):
+    written = {
+        "summary": options.summary,
+        "report": options.report,
+        "log-json": options.log_json,
+        "memory": options.memory,
+    }
+    for option, path in written.items():
         if path and os.path.realpath(path) in ours:
             raise UsageError(f"--{option} {path}: that is an input or output of this job; choose another file")
 
@@ -188,7 +194,15 @@ def _bring_segments(workdir: Workdir, store: Path, job: str) -> None:
 
 def open_format(path: Path, config: JobConfig) -> Format:
     """The format of ``path``, laid out as the job wants it; raises InputError where the file is refused."""
-    layout = Layout(
+    kind = registry.by_name(config.format) if config.format else registry.by_suffix(path)
+    format = kind(path, layout_of(config))
+    format.inspect()
+    return format
+
+
+def layout_of(config: JobConfig) -> Layout:
+    """What of the settings concerns the formats."""
+    return Layout(
         direction=config.direction,
         fields=config.fields,
         output_field=config.output_field,
@@ -199,10 +213,6 @@ def open_format(path: Path, config: JobConfig) -> Format:
         encoding=config.encoding,
         limit=config.limit,
     )
-    kind = registry.by_name(config.format) if config.format else registry.by_suffix(path)
-    format = kind(path, layout)
-    format.inspect()
-    return format
 
 
 def _allow_open_files(count: int) -> None:

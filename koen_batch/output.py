@@ -13,7 +13,7 @@ from typing import IO, Any
 from koen_batch.errors import StoppedError
 from koen_batch.failpoints import failpoint
 from koen_batch.formats.base import Format, Part
-from koen_batch.records import ALREADY, NOTHING, OK, Position, Record, Rejected, Translation
+from koen_batch.records import ALREADY, NOTHING, OK, START, Position, Record, Rejected, Translation
 from koen_batch.reporting.trace import Trace
 from koen_batch.workdir import Workdir
 
@@ -62,10 +62,21 @@ class Tally:
         return cls(**{**facts, "verdicts": Counter(facts["verdicts"])})
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What an output is made of: a file, as the user calls it, from one position to another (None: to its end)."""
+
+    file: str
+    start: Position = START
+    end: Position | None = None
+
+
 class Output:
     """Writes the records of one input, in order, under its working folder."""
 
-    def __init__(self, format: Format, workdir: Workdir, *, part_size: int, model: str) -> None:
+    def __init__(
+        self, format: Format, workdir: Workdir, *, part_size: int, model: str, stretch: Stretch | None = None
+    ) -> None:
         self.format = format
         self.workdir = workdir
         self.path = workdir.output
@@ -73,6 +84,7 @@ class Output:
         """What stands in committed parts."""
         self._part_size = part_size
         self._model = model
+        self._stretch = stretch or Stretch(str(format.path))
         self._part: _OpenPart | None = None
         self.finished = False
         self.trace: Trace | None = None
@@ -80,7 +92,21 @@ class Output:
     @property
     def position(self) -> Position:
         """Where reading goes on."""
-        return self.workdir.resume_position()
+        return self.workdir.resume_position(self._stretch.start)
+
+    @property
+    def file(self) -> str:
+        """What is read, as the user calls it."""
+        return self._stretch.file
+
+    @property
+    def end(self) -> Position | None:
+        """Where reading ends; None at the end of the file."""
+        return self._stretch.end
+
+    def mark_damaged(self) -> None:
+        """The input could not be read to its end."""
+        self.workdir.mark_damaged()
 
     @property
     def total(self) -> Tally:
@@ -131,7 +157,7 @@ class Output:
 
     def _open_part(self) -> _OpenPart:
         if not self._part:
-            self._part = _OpenPart(self.format, self.workdir.new_part(), self._model, self.trace)
+            self._part = _OpenPart(self.format, self.workdir.new_part(), self._model, self._stretch.file, self.trace)
         return self._part
 
     def _commit_if_full(self) -> None:
@@ -142,9 +168,10 @@ class Output:
 class _OpenPart:
     """A part being written: its data, and side files once there is something to say."""
 
-    def __init__(self, format: Format, folder: Path, model: str, trace: Trace | None) -> None:
+    def __init__(self, format: Format, folder: Path, model: str, file: str, trace: Trace | None) -> None:
         self.folder = folder
         self._model = model
+        self._file = file
         self._trace = trace
         self.tally = Tally()
         self.next_position: tuple[int, int] = (0, 0)
@@ -168,7 +195,7 @@ class _OpenPart:
         if models - {self._model}:
             self._note("models.jsonl", {"row": record.row, "models": sorted(models)})
         for note in self._format.notes(record, translations):
-            self._note("flagged.jsonl", {"file": str(self._format.path), **note})
+            self._note("flagged.jsonl", {"file": self._file, **note})
 
     def reject(self, rejected: Rejected) -> None:
         self._count(rejected, 0)
@@ -179,7 +206,7 @@ class _OpenPart:
         if not rejected.span:  # a further piece of a record that is listed already
             return
         fact = {
-            "file": str(self._format.path),
+            "file": self._file,
             "row": rejected.row,
             "offset": rejected.offset,
             "reason": rejected.reason,
@@ -202,7 +229,7 @@ class _OpenPart:
 
     def _flagged(self, record: Record, translations: Sequence[Translation], verdict: Sequence[str]) -> dict[str, Any]:
         return {
-            "file": str(self._format.path),
+            "file": self._file,
             "row": record.row,
             "verdict": ",".join(verdict),
             "source": record.texts if len(record.texts) > 1 else record.texts[0],

@@ -7,7 +7,7 @@ number and by size, for an earlier one to be finished.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from koen_batch import checks, documents
@@ -104,7 +104,7 @@ class Pipeline:
 
     def __init__(
         self,
-        outputs: Sequence[Output],
+        outputs: Iterable[Output],
         scheduler: Scheduler,
         treatment: Treatment,
         *,
@@ -113,6 +113,8 @@ class Pipeline:
         on_turn: Callable[[], None],
         on_finished: Callable[[Output], None],
     ) -> None:
+        self.begun: list[Output] = []
+        """The outputs that were asked for so far: the next one is, when all records before it are read."""
         self._outputs = outputs
         self._scheduler = scheduler
         self._treatment = treatment
@@ -145,7 +147,7 @@ class Pipeline:
     def flush(self) -> None:
         """Write what is ready, and commit it as a short part."""
         self._retire()
-        for output in self._outputs:
+        for output in self.begun:
             output.commit()
 
     # --- in ------------------------------------------------------------------------------------------------
@@ -157,12 +159,13 @@ class Pipeline:
     def _entries(self) -> Iterator[_Entry | Output]:
         """The records of all outputs, and each output itself behind its last record."""
         for output in self._outputs:
+            self.begun.append(output)
             left = None if self._limit is None else self._limit - output.total.read
             try:
                 yield from self._records(output, left)
             except InputError as error:  # what was read so far is written; the other inputs go on
                 self._refused.append(error)
-                output.workdir.mark_damaged()
+                output.mark_damaged()
                 if isinstance(error, BadRow):
                     return
             else:
@@ -171,9 +174,10 @@ class Pipeline:
     @staticmethod
     def _records(output: Output, left: int | None) -> Iterator[_Entry]:
         """The records of one output from where it stands, ``left`` of them at most."""
-        if left is not None and left <= 0:
+        begin, end = output.position, output.end
+        if (left is not None and left <= 0) or begin == end:
             return
-        for record in output.format.read(output.position):
+        for record in output.format.read(begin):
             if isinstance(record, Rejected) and output.format.layout.on_bad_row == "stop":
                 raise BadRow(
                     f"{output.format.path}: row {record.row}, byte {record.offset}: {record.reason}: mend it and run "
@@ -184,6 +188,8 @@ class Pipeline:
                 left -= record.span
                 if left <= 0:
                     return
+            if record.next == end:
+                return
 
     def _admit(self, source: Iterator[_Entry | Output]) -> bool:
         """Read some records and ask for their segments; True at the end of the input."""

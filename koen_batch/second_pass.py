@@ -17,8 +17,7 @@ from koen_batch.config import JobConfig
 from koen_batch.engines.start import Wishes, prepare
 from koen_batch.errors import UsageError, resumable
 from koen_batch.eventlog import EventLog
-from koen_batch.job import open_format
-from koen_batch.languages import Direction
+from koen_batch.job import open_format, refuse_to_write_over
 from koen_batch.output import Output, Tally
 from koen_batch.progress import Progress
 from koen_batch.scheduler import KILLED
@@ -46,9 +45,11 @@ def run(output: Path, *, only: Sequence[str], model: str | None, force: bool, op
         stack.callback(workdir.close)
         job = workdir.reopen()
         store = _store_of(job, workdir, stack)
-        config = _config(job)
+        config = JobConfig.load(job["config"])
         wishes = _wishes(options.wishes, model, job)
-        format = open_format(_input_of(job), config)
+        source = _input_of(job)
+        refuse_to_write_over([(source, output)], options)
+        format = open_format(source, config)
         engine = prepare(config.direction, wishes)
         session = Session(config, options, progress, log)
         settings = {"only": sorted(only), "model": engine.identity.name, "revision": engine.identity.revision}
@@ -88,11 +89,6 @@ def _input_of(job: dict[str, Any]) -> Path:
     if file_hash(path) != job["fingerprint"]["input"]:
         raise UsageError(f"{path}: changed since it was translated: translate it again with --restart")
     return path
-
-
-def _config(job: dict[str, Any]) -> JobConfig:
-    config = job["config"]
-    return JobConfig(**{**config, "direction": Direction(**config["direction"]), "fields": tuple(config["fields"])})
 
 
 def _wishes(wishes: Wishes, model: str | None, job: dict[str, Any]) -> Wishes:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,6 +23,7 @@ from koen_batch.memory import Memory
 from koen_batch.output import Output, Tally
 from koen_batch.pipeline import Interrupted, Pipeline, Treatment
 from koen_batch.progress import Progress
+from koen_batch.reporting.trace import Trace
 from koen_batch.scheduler import Policy, Scheduler
 from koen_batch.stages import Stages
 from koen_batch.store import Store
@@ -35,6 +37,7 @@ class RunOptions:
     memory: Path | None = None
     log_json: Path | None = None
     summary: Path | None = None
+    report: Path | None = None
     quiet: bool = False
     restart: bool = False
     overwrite: bool = False
@@ -52,14 +55,26 @@ class Session:
         self._config = config
         self._options = options
         self._begin = time.monotonic()
-        self._segments_before = 0
-        """Segments of records that earlier runs have finished."""
+        self._begun = datetime.now().astimezone()
+        self._before = Tally()
+        """Records that earlier runs have finished."""
         self._stages = Stages()
+        self._trace = Trace() if options.report else None
 
     def translate(
-        self, engine: Prepared, outputs: Sequence[Output], *, answer: bytes, store: Path, engine_log: Path
+        self,
+        engine: Prepared,
+        outputs: Iterable[Output],
+        *,
+        answer: bytes,
+        store: Path,
+        engine_log: Path,
+        records: int | None = None,
     ) -> report.Summary:
         """Make ``outputs``; ``answer`` digests what decides a translation (:func:`koen_batch.config.digest`).
+
+        An iterator of outputs is asked for the next one when the one before is read, so that nothing drains between
+        them; ``records`` is then how many there are in all, for the progress bar, where that is known.
 
         Raises Interrupted on a signal, InputError where an input could not be read to its end, StoppedError where
         the machine or the engine gave up: what was finished is committed in every case.
@@ -76,31 +91,38 @@ class Session:
                 stack.callback(memory.close)
             pool = engine.running
             if pool is None:
-                pool = Pool(engine.plan, engine_log, self.progress.say, on_ready=lambda: self.log.write("engine ready"))
+                pool = Pool(engine.plan, engine_log, self.progress.say, on_ready=self._engine_ready)
                 stack.callback(pool.close)
             scheduler = self._scheduler(engine, pool, segments, memory, answer)
             signals = stack.enter_context(_signals())
+            known = outputs if isinstance(outputs, Sequence) else []
             pipeline = Pipeline(
-                outputs,
+                map(self._traced, outputs),
                 scheduler,
                 self._treatment(),
                 window=pool.capacity,
                 limit=self._config.limit,
-                on_turn=lambda: self._turn(outputs, scheduler, signals),
+                on_turn=lambda: self._turn(known or pipeline.begun, scheduler, signals),
                 on_finished=lambda output: self._finish(output, engine, scheduler),
             )
-            before = self._so_far(outputs)
-            self._segments_before = before.segments
-            self.progress.start(lambda: self._total(outputs), before.read)
-            with _stopped_cleanly(pipeline, scheduler):
+            self._before = self._so_far(known)
+            self.progress.start(lambda: self._total(known) if known else records, self._before.read)
+
+            def summary() -> report.Summary:
+                return self._summary(scheduler, known or pipeline.begun, engine=pool.engine, model=engine)
+
+            with self._reported(engine, known or pipeline.begun, summary), _stopped_cleanly(pipeline, scheduler):
                 pipeline.run()
-            return self._summary(scheduler.counts, scheduler.clock, outputs, engine=pool.engine, model=engine)
+            done = summary()
+            self.log.write("summary", **done.as_json())
+            return done
 
     def nothing_to_do(self, engine: Prepared) -> report.Summary:
         """The summary where every output was finished before."""
-        self._segments_before = self.tally.segments
-        summary = self._summary(Counts(), Clock(), [], engine=engine.plan.specs[0].name, model=engine)
+        self._before = self.tally
+        summary = self._summary(None, [], engine=engine.plan.specs[0].name, model=engine)
         summary.already_done = True
+        self.log.write("summary", **summary.as_json())
         return summary
 
     def _total(self, outputs: Sequence[Output]) -> int | None:
@@ -133,6 +155,7 @@ class Session:
             model=engine.identity.name,
             stages=self._stages,
             log=self.log,
+            trace=self._trace,
         )
 
     def _treatment(self) -> Treatment:
@@ -174,21 +197,62 @@ class Session:
         self.log.write("finished", output=output.path, read=output.tally.read, rejected=output.tally.rejected)
 
     def _summary(
-        self, counts: Counts, clock: Clock, outputs: Sequence[Output], *, engine: str, model: Prepared
+        self, scheduler: Scheduler | None, outputs: Sequence[Output], *, engine: str, model: Prepared
     ) -> report.Summary:
-        summary = report.summarise(
-            self.tally,
-            counts,
-            clock,
-            segments_now=self.tally.segments - self._segments_before,
+        tally = self._so_far(outputs)
+        return report.summarise(
+            tally,
+            scheduler.counts if scheduler else Counts(),
+            scheduler.clock if scheduler else Clock(),
+            segments_now=tally.segments - self._before.segments,
             seconds=time.monotonic() - self._begin,
             stages=self._stages.seconds,
             engine=engine,
             model=model.identity.name,
             outputs=[output.path for output in outputs],
         )
-        self.log.write("summary", **summary.as_json())
-        return summary
+
+    def _engine_ready(self) -> None:
+        self.log.write("engine ready")
+        if self._trace:
+            self._trace.engine_ready()
+
+    def _traced(self, output: Output) -> Output:
+        output.trace = self._trace
+        return output
+
+    @contextlib.contextmanager
+    def _reported(
+        self, engine: Prepared, outputs: Sequence[Output], summary: Callable[[], report.Summary]
+    ) -> Iterator[None]:
+        """Write the page of ``--report`` in the end, whatever the end is."""
+        if not (self._trace and self._options.report):
+            yield
+            return
+        stopped = ""
+        try:
+            yield
+        except Interrupted as stop:
+            stopped = f"by {signal.Signals(stop.signal).name}"
+            raise
+        except Exception as error:
+            stopped = str(error) or type(error).__name__
+            raise
+        finally:
+            from koen_batch.reporting import page
+
+            run = page.Run(
+                summary=summary(),
+                trace=self._trace,
+                before=self._before,
+                config=self._config,
+                engine=engine,
+                files=[(output.file, str(output.path)) for output in outputs],
+                begun=self._begun,
+                stopped=stopped,
+            )
+            if complaint := page.write(self._options.report, run):
+                self.progress.say(complaint)
 
 
 @contextlib.contextmanager

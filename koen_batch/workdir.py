@@ -152,10 +152,11 @@ class Workdir:
         if self.second_pass_file.exists() and not restart:
             raise UsageError(f"{self.output}: a second pass over it is unfinished: run `koen-batch retry` on it again")
         if not self.done_file.exists():
-            self._prepare_parts()
+            self.prepare_parts()
 
-    def _prepare_parts(self) -> None:
-        self.parts_folder.mkdir(exist_ok=True)
+    def prepare_parts(self) -> None:
+        """A place for parts, where those of an earlier run may be; ``open`` does it, too."""
+        self.parts_folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.parts_folder.glob("*.tmp"):
             shutil.rmtree(leftover)
         self._next_part = len(self.parts())
@@ -238,7 +239,7 @@ class Workdir:
             return False
         self.done_file.unlink(missing_ok=True)
         sync(self.folder)
-        self._prepare_parts()
+        self.prepare_parts()
         return True
 
     @property
@@ -301,10 +302,10 @@ class Workdir:
     def part_facts(self) -> list[dict[str, Any]]:
         return [read_json(part / "part.json", "next") for part in self.parts()]
 
-    def resume_position(self) -> Position:
-        """Where reading goes on after the last committed part."""
+    def resume_position(self, start: Position = START) -> Position:
+        """Where reading goes on after the last committed part; ``start`` where there is none."""
         facts = self.part_facts()
-        return Position(*facts[-1]["next"]) if facts else START
+        return Position(*facts[-1]["next"]) if facts else start
 
     # --- end -----------------------------------------------------------------------------------------------
 
