@@ -16,7 +16,11 @@ _MARK_IDS = [ord(character) for character in MARK]
 
 
 class EchoEngine:
-    """Answers each request ``latency`` seconds after it began; ``max_num_seqs`` run at once."""
+    """Answers each request ``latency`` seconds after it began; ``max_num_seqs`` run at once.
+
+    A request that waits begins at the very moment that another one ends: as in a real engine, what this process does
+    between two polls costs no time of the model's.
+    """
 
     def __init__(self, latency: float = 0.0, max_num_seqs: int = 256) -> None:
         self.capacity = 2 * max_num_seqs
@@ -24,27 +28,29 @@ class EchoEngine:
         self._slots = max_num_seqs
         self._waiting: deque[Request] = deque()
         self._running: deque[tuple[float, Request]] = deque()
+        """With the time at which each ends, the earliest first."""
 
     def submit(self, request: Request) -> None:
-        self._waiting.append(request)
+        if len(self._running) < self._slots:
+            self._running.append((time.monotonic() + self._latency, request))
+        else:
+            self._waiting.append(request)
 
     def poll(self) -> list[Completion]:
-        self._start(time.monotonic())
         if self._latency:
             time.sleep(max(0.0, self._running[0][0] - time.monotonic()))
         now = time.monotonic()
         finished = []
         while self._running and self._running[0][0] <= now:
-            finished.append(self._answer(self._running.popleft()[1]))
+            end, request = self._running.popleft()
+            finished.append(self._answer(request))
+            if self._waiting:
+                self._running.append((end + self._latency, self._waiting.popleft()))
         return finished
 
     def close(self) -> None:
         self._waiting.clear()
         self._running.clear()
-
-    def _start(self, now: float) -> None:
-        while self._waiting and len(self._running) < self._slots:
-            self._running.append((now + self._latency, self._waiting.popleft()))
 
     @staticmethod
     def _answer(request: Request) -> Completion:
