@@ -130,7 +130,7 @@ class Scheduler:
         if completions:
             self.clock.note(len(completions))
             if self._trace:
-                self._trace.received(len(self._requests) - len(completions), completions)
+                self._trace.received(len(self._requests) - len(completions), completions, self._pool.idle)
         for start in range(0, len(completions), COMMIT):
             self._receive(completions[start : start + COMMIT])
             self._submit()

@@ -117,6 +117,11 @@ class Session:
             self.log.write("summary", **done.as_json())
             return done
 
+    def skip(self, tally: Tally) -> None:
+        """An output that was finished before belongs to the job, but not to this run's rates."""
+        self.tally.add(tally)
+        self._before.add(tally)
+
     def nothing_to_do(self, engine: Prepared) -> report.Summary:
         """The summary where every output was finished before."""
         self._before = self.tally

@@ -94,6 +94,7 @@ def add_report_options(group: argparse._ArgumentGroup) -> None:
         "--part-size", type=positive, default=10_000, metavar="N", help="records of a committed part (default: 10000)"
     )
     group.add_argument("--summary", type=Path, metavar="FILE", help="write the summary as JSON")
+    group.add_argument("--report", type=Path, metavar="FILE.html", help="write a page on how the run went")
     group.add_argument("--log-json", type=Path, metavar="FILE", help="append every event as a line of JSON")
     group.add_argument("--quiet", action="store_true", help="no progress and no summary")
 
@@ -122,8 +123,9 @@ def finish(arguments: argparse.Namespace, run: Callable[[], Summary]) -> int:
     from koen_batch.errors import UsageError
     from koen_batch.pipeline import Interrupted
 
-    if arguments.summary and (arguments.summary.is_dir() or not arguments.summary.absolute().parent.is_dir()):
-        raise UsageError(f"--summary {arguments.summary}: no file can be written there; choose another")
+    for option, path in (("summary", arguments.summary), ("report", arguments.report)):
+        if path and (path.is_dir() or not path.absolute().parent.is_dir()):
+            raise UsageError(f"--{option} {path}: no file can be written there; choose another")
     try:
         summary = run()
     except Interrupted as stop:

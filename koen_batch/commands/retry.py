@@ -33,6 +33,8 @@ def _retry(arguments: argparse.Namespace) -> int:
     options = RunOptions(
         part_size=arguments.part_size,
         log_json=arguments.log_json,
+        summary=arguments.summary,
+        report=arguments.report,
         quiet=arguments.quiet,
         wishes=wishes(arguments),
     )

@@ -172,6 +172,7 @@ def _options(arguments: argparse.Namespace) -> RunOptions:
         memory=arguments.memory,
         log_json=arguments.log_json,
         summary=arguments.summary,
+        report=arguments.report,
         quiet=arguments.quiet,
         restart=arguments.restart,
         overwrite=arguments.overwrite,

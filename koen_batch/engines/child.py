@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from multiprocessing.connection import Connection
 from queue import Empty, SimpleQueue
@@ -36,6 +37,8 @@ class Failed(msgspec.Struct, tag=True):
 
 class Finished(msgspec.Struct, tag=True):
     completions: list[Completion]
+    idle: float = 0.0
+    """Seconds without anything to do, since the message before."""
 
 
 Reply = Ready | Failed | Finished
@@ -57,13 +60,17 @@ def main() -> None:
         connection.send_bytes(encode(Ready(engine.capacity)))
         started = True
         in_flight = 0
+        drained: float | None = None
         while True:
-            for request in _arrived(inbox, wait=in_flight == 0):
+            arrived = _arrived(inbox, wait=in_flight == 0)
+            idle = 0.0 if drained is None else time.monotonic() - drained
+            for request in arrived:
                 engine.submit(request)
                 in_flight += 1
             completions = engine.poll()
             in_flight -= len(completions)
-            connection.send_bytes(encode(Finished(completions)))
+            connection.send_bytes(encode(Finished(completions, idle)))
+            drained = None if in_flight else time.monotonic()
     except Exception as error:
         traceback.print_exc()
         connection.send_bytes(encode(Failed(f"{type(error).__name__}: {error}", started)))

@@ -120,6 +120,9 @@ class Pool:
     capacity: int = field(init=False)
     served: int = field(default=0, init=False)
     """Completions received."""
+    idle: float = field(default=0.0, init=False)
+    """Seconds that a replica, once at work, had nothing to do, summed over all; what comes after its last request does
+    not count."""
 
     def __post_init__(self) -> None:
         self._queue: deque[Request] = deque()
@@ -179,6 +182,7 @@ class Pool:
                 replica.in_flight.pop(completion.id, None)
             self._received += reply.completions
             self.served += len(reply.completions)
+            self.idle += reply.idle
             if reply.completions:
                 self._fruitless_deaths = 0
             return

@@ -10,7 +10,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from koen_batch.engines.base import Completion
@@ -32,7 +32,7 @@ SAMPLE_CHARS = 600
 
 @dataclass(slots=True)
 class Cell:
-    """What happened in a stretch of time. ``least`` and ``most`` bound the requests in flight, at every moment of it."""
+    """What happened in a stretch of time. ``least`` and ``most`` bound the requests in flight at every moment of it."""
 
     least: int
     most: int
@@ -42,6 +42,8 @@ class Cell:
     """Generated."""
     parts: int = 0
     """Committed."""
+    idle: float = 0.0
+    """Seconds in which a replica of the engine had nothing to do, by its own account, noted when it told."""
 
     def join(self, later: Cell) -> None:
         self.least = min(self.least, later.least)
@@ -49,6 +51,22 @@ class Cell:
         self.segments += later.segments
         self.tokens += later.tokens
         self.parts += later.parts
+        self.idle += later.idle
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """Cells of ``width`` seconds each, from the begin on."""
+
+    width: float
+    cells: list[Cell]
+
+    def halved(self) -> Course:
+        """Each two neighbours as one."""
+        joined = [replace(cell) for cell in self.cells[::2]]
+        for one, later in zip(joined, self.cells[1::2], strict=False):
+            one.join(later)
+        return Course(2 * self.width, joined)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,37 +82,27 @@ class Sample:
 
 @dataclass
 class Window:
-    """The requests in flight from the first time that the window was full to the last: in between, the engine had
-    whatever it wanted if ``least`` is no less than what it computes at once."""
+    """The requests in flight from the first time that the window was full to the last."""
 
     capacity: int = 0
     first: float | None = None
     """Seconds since the begin."""
     last: float = 0.0
     least: int = 0
-    full: float = 0.0
-    """Seconds at capacity, between ``first`` and ``last``."""
     _since: int = field(default=0, repr=False)
     """Least in flight since it was last full."""
-    _full_since: float = field(default=0.0, repr=False)
 
-    def hold(self, in_flight: int, seconds: float) -> None:
-        """So many were in flight for so long."""
+    def change(self, in_flight: int) -> None:
         self._since = min(self._since, in_flight)
-        if in_flight >= self.capacity:
-            self._full_since += seconds
 
     def fill(self, in_flight: int, capacity: int, at: float) -> None:
         """So many are in flight now that the window was refilled."""
         self.capacity = capacity
         if in_flight < capacity:
             return
-        if self.first is None:
-            self.first, self.least = at, capacity
-        else:
-            self.least = min(self.least, self._since)
-            self.full += self._full_since
-        self.last, self._since, self._full_since = at, capacity, 0.0
+        self.least = capacity if self.first is None else min(self.least, self._since)
+        self.first = at if self.first is None else self.first
+        self.last, self._since = at, capacity
 
 
 class Trace:
@@ -103,9 +111,7 @@ class Trace:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._begin = clock()
-        self.width = FIRST_WIDTH
-        """Seconds of a cell."""
-        self.cells: list[Cell] = []
+        self._course = Course(FIRST_WIDTH, [])
         self.window = Window()
         self.ready: float | None = None
         """Seconds until an engine was up."""
@@ -118,15 +124,19 @@ class Trace:
         self.reasons: Counter[str] = Counter()
         """Records that this run rejected, by reason."""
         self._in_flight = 0
+        self.idle = 0.0
+        """Seconds in which a replica of the engine had nothing to do between two requests."""
         self._noted = 0.0
         """When the number in flight was last noted."""
         self._samples: dict[str, list[Sample]] = {}
         self._random = random.Random(0)
 
-    @property
-    def seconds(self) -> float:
-        """Until the last thing that was noted."""
-        return self._noted
+    def course(self, points: int = CELLS) -> Course:
+        """What happened over time, in at most so many cells."""
+        course = self._course
+        while len(course.cells) > points:
+            course = course.halved()
+        return course
 
     # --- the engine's side, once a turn --------------------------------------------------------------------
 
@@ -139,9 +149,11 @@ class Trace:
         self._change(in_flight)
         self.window.fill(in_flight, capacity, self._noted)
 
-    def received(self, in_flight: int, completions: Sequence[Completion]) -> None:
-        """Some answers came back; so many are still out."""
+    def received(self, in_flight: int, completions: Sequence[Completion], idle: float) -> None:
+        """Some answers came back; so many are still out. ``idle`` as in :attr:`koen_batch.engines.pool.Pool.idle`."""
         cell = self._change(in_flight)
+        cell.idle += idle - self.idle
+        self.idle = idle
         for completion in completions:
             tokens = len(completion.tokens)
             cell.tokens += tokens
@@ -150,24 +162,21 @@ class Trace:
     def _change(self, in_flight: int) -> Cell:
         """The cell of this moment; until now, as many were in flight as when that was last noted."""
         now = self._clock() - self._begin
-        self.window.hold(self._in_flight, now - self._noted)
         cell = self._cell(now)
         cell.least, cell.most = min(cell.least, in_flight), max(cell.most, in_flight)
         self._noted, self._in_flight = now, in_flight
-        self.window.hold(in_flight, 0.0)
+        self.window.change(in_flight)
         return cell
 
     def _cell(self, now: float) -> Cell:
-        index = int(now / self.width)
+        index = int(now / self._course.width)
         while index >= CELLS:
-            for one, other in zip(self.cells[::2], self.cells[1::2], strict=False):
-                one.join(other)
-            self.cells = self.cells[::2]
-            self.width *= 2
+            self._course = self._course.halved()
             index //= 2
-        while len(self.cells) <= index:
-            self.cells.append(Cell(self._in_flight, self._in_flight))
-        return self.cells[-1]
+        cells = self._course.cells
+        while len(cells) <= index:
+            cells.append(Cell(self._in_flight, self._in_flight))
+        return cells[-1]
 
     # --- segments and records ------------------------------------------------------------------------------
 
