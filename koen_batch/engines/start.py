@@ -57,6 +57,18 @@ def prepare(direction: Direction, wishes: Wishes) -> Prepared:
     return _echo(direction, wishes) if wishes.engine == "echo" else _real(direction, wishes)
 
 
+def identity(direction: Direction, wishes: Wishes) -> ModelIdentity:
+    """Which model would answer, and how it would be asked, found without planning an engine: a machine that only cuts
+    a job into shards need not be able to run it. Raises UsageError where the model cannot be had."""
+    if wishes.engine == "echo":
+        return ModelIdentity("echo", "", prompts.prompt_hash(prompts.family("plain"), direction))
+    return _identity(models.resolve(wishes.model or DEFAULT_MODEL, revision=wishes.revision), direction)
+
+
+def _identity(model: models.Model, direction: Direction) -> ModelIdentity:
+    return ModelIdentity(model.name, model.revision, prompts.prompt_hash(model.family, direction))
+
+
 def _echo(direction: Direction, wishes: Wishes) -> Prepared:
     sequences = wishes.max_num_seqs or ECHO_SEQUENCES
     spec = EngineSpec("echo", {"latency": wishes.echo_latency, "max_num_seqs": sequences})
@@ -65,7 +77,7 @@ def _echo(direction: Direction, wishes: Wishes) -> Prepared:
         plan=PoolPlan((spec,) * (wishes.replicas or 1), window=2 * sequences),
         family=family,
         tokenizer=CodePoints(),
-        identity=ModelIdentity("echo", "", prompts.prompt_hash(family, direction)),
+        identity=identity(direction, wishes),
         context=wishes.max_model_len or ECHO_CONTEXT,
         accept_all=True,
     )
@@ -78,7 +90,7 @@ def _real(direction: Direction, wishes: Wishes) -> Prepared:
         plan=plan.pool,
         family=model.family,
         tokenizer=HuggingFace(model.folder),
-        identity=ModelIdentity(model.name, model.revision, prompts.prompt_hash(model.family, direction)),
+        identity=_identity(model, direction),
         context=plan.max_model_len,
         reasons=plan.reasons,
     )
