@@ -48,6 +48,8 @@ class Prepared:
     """Each decision with its reason, for the user."""
     accept_all: bool = False
     """Whether every answer's verdict is ``ok`` (echo)."""
+    parameters: int = 0
+    """Of the model; 0 where there is none."""
     running: Pool | None = None
     """The engine, where it runs already; it then goes on running after the job."""
 
@@ -92,5 +94,6 @@ def _real(direction: Direction, wishes: Wishes) -> Prepared:
         tokenizer=HuggingFace(model.folder),
         identity=_identity(model, direction),
         context=plan.max_model_len,
+        parameters=model.parameters,
         reasons=plan.reasons,
     )
