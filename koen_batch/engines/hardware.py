@@ -159,3 +159,12 @@ def _memory() -> int:
         except (OSError, ValueError):  # no such control group, or "max": no bound
             continue
     return min(bounds)
+
+
+def oom_kills() -> int:
+    """How many processes the kernel has killed for want of memory since it started; 0 where it does not say."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

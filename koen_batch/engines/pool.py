@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from pathlib import Path
 
 import msgspec
 
-from koen_batch.engines import child
+from koen_batch.engines import child, hardware
 from koen_batch.engines.base import Completion, EngineSpec, Request
 from koen_batch.errors import StoppedError
 
@@ -34,7 +33,8 @@ START_ATTEMPTS = 2
 
 FRUITLESS_DEATHS = 6
 """Deaths in a row without one answer, beyond those that it takes to find the one request of a full window that the
-engine dies of (its number of bits), after which the engine is dead for good."""
+engine dies of (its number of bits), after which a replica is given up, and the job where it was the last, or where
+all have died so since their last answers."""
 
 
 class ReplicaDied(Exception):
@@ -58,14 +58,25 @@ class PoolPlan:
 
 
 class _Replica:
-    """A child process and the requests that it has."""
+    """A place for an engine: the child process that is in it now, and the requests that this process has.
+
+    ``failed_starts`` and ``deaths`` are in a row: a start ends the one, an answer the other.
+    """
 
     def __init__(self, spec: EngineSpec, log: Path) -> None:
         self.spec = spec
+        self.failed_starts = 0
+        self.deaths = 0
+        self._log = log
+        self.start()
+
+    def start(self) -> None:
+        """A new process; the one before has ended."""
         self.ready = False
         self.in_flight: dict[int, Request] = {}
+        self._oom_kills = hardware.oom_kills()
         ours, theirs = socket.socketpair()
-        with log.open("ab") as output:
+        with self._log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "koen_batch.engines.child", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
@@ -73,16 +84,33 @@ class _Replica:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,  # so that Ctrl-C reaches the parent alone, and one signal ends the group
-                env=_environment(spec),
+                env=_environment(self.spec),
             )
         theirs.close()
         self.connection = mpc.Connection(ours.detach())
-        self.connection.send_bytes(child.encode(spec))
+        with contextlib.suppress(OSError):  # a dead child is noticed when its end of the stream is read
+            self.connection.send_bytes(child.encode(self.spec))
 
     def send(self, requests: list[Request]) -> None:
         self.in_flight.update((request.id, request) for request in requests)
-        with contextlib.suppress(OSError):  # a dead child is noticed when its end of the stream is read
+        with contextlib.suppress(OSError):
             self.connection.send_bytes(child.encode(requests))
+
+    def receive(self) -> child.Reply:
+        """The next message of the child; the end of the stream is its death."""
+        try:
+            reply: child.Reply = child.decode_reply(self.connection.recv_bytes())
+        except (EOFError, OSError):
+            self.end()
+            return child.Failed(f"the process ended with status {self.process.returncode}", self.ready)
+        if isinstance(reply, child.Finished) and reply.completions:
+            self.deaths = 0
+            for completion in reply.completions:
+                self.in_flight.pop(completion.id, None)
+        elif isinstance(reply, child.Ready):
+            self.ready = True
+            self.failed_starts = 0
+        return reply
 
     def end(self) -> None:
         """Close the stream (the child ends itself and its group) and make sure of it, also where the child is dead."""
@@ -94,6 +122,12 @@ class _Replica:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+    def ran_out_of_memory(self, reason: str) -> bool:
+        """Whether a death looks like want of memory: an error that says so, or the kernel's choice of a victim. A
+        SIGKILL alone does not: it may be anybody's."""
+        killed = reason.endswith(f"status {-signal.SIGKILL}") and hardware.oom_kills() > self._oom_kills
+        return killed or "memory" in reason.lower()
 
 
 def _environment(spec: EngineSpec) -> dict[str, str]:
@@ -107,6 +141,11 @@ def _environment(spec: EngineSpec) -> dict[str, str]:
 class Pool:
     """An engine made of replicas (see :class:`koen_batch.engines.base.Engine`).
 
+    There is one queue, in this process, for all replicas, and one that writes to it and takes the answers: the
+    scheduler of the job. It keeps no more than ``capacity`` requests in flight (over by the pieces of one commit at
+    most), and the queue is what of these is not with a replica: a replica takes from it as soon as it has room in its
+    window, so that none waits for another's answers and none has more than its window to lose.
+
     Unlike an engine in its own process, ``poll`` returns after :data:`POLL_SECONDS` at the latest, with nothing
     if nothing has finished, and raises :class:`ReplicaDied`.
     """
@@ -117,7 +156,6 @@ class Pool:
     say: Callable[[str], None]
     on_ready: Callable[[], None] = lambda: None
     """Called when a replica is up: what it took until then is loading."""
-    capacity: int = field(init=False)
     served: int = field(default=0, init=False)
     """Completions received."""
     idle: float = field(default=0.0, init=False)
@@ -129,18 +167,17 @@ class Pool:
         self._replicas: list[_Replica] = []
         self._received: list[Completion] = []
         """Kept over the death of another replica in the same poll."""
-        self._use(self.plan.specs)
-
-    def _use(self, specs: Sequence[EngineSpec]) -> None:
-        self._specs = specs
-        self._failed_starts = 0
-        self._fruitless_deaths = 0
-        self.capacity = self.plan.window * len(specs)
+        self._specs: Sequence[EngineSpec] = self.plan.specs
+        """What is started, or has been; fewer where a replica was given up."""
 
     @property
     def engine(self) -> str:
         """Name of the engine that runs, or will run."""
         return self._specs[0].name
+
+    @property
+    def capacity(self) -> int:
+        return self.plan.window * len(self._specs)
 
     def submit(self, request: Request) -> None:
         """Queue a request; the first one starts the replicas, which load while more is read and tokenised."""
@@ -150,10 +187,11 @@ class Pool:
 
     def poll(self) -> list[Completion]:
         self._dispatch()
-        connections = {replica.connection: index for index, replica in enumerate(self._replicas)}
-        for connection in mpc.wait(list(connections), timeout=POLL_SECONDS):
-            if not connection.closed:  # type: ignore[union-attr]  # of a replica that a fallback has just replaced
-                self._receive(connections[connection])  # type: ignore[index]
+        speaking = {replica.connection: replica for replica in self._replicas}
+        for connection in mpc.wait(list(speaking), timeout=POLL_SECONDS):
+            replica = speaking[connection]  # type: ignore[index]
+            if replica in self._replicas:  # not where a fallback has just replaced it
+                self._hear(replica)
         completions, self._received = self._received, []
         return completions
 
@@ -162,78 +200,81 @@ class Pool:
             replica.end()
 
     def _dispatch(self) -> None:
-        ready = [replica for replica in self._replicas if replica.ready]
+        """Share the queue out evenly, as far as the windows have room: first to those that have not died lately, so
+        that a request under suspicion does not meet a replica that dies of every request."""
+        ready = sorted((replica for replica in self._replicas if replica.ready), key=lambda replica: replica.deaths)
         for done, replica in enumerate(ready):
             share = math.ceil(len(self._queue) / (len(ready) - done))
             count = min(share, self.plan.window - len(replica.in_flight))
             if count > 0:
                 replica.send([self._queue.popleft() for _ in range(count)])
 
-    def _receive(self, index: int) -> None:
-        """Take one message of a replica; raises ReplicaDied where it has died."""
-        replica = self._replicas[index]
-        try:
-            reply: child.Reply = child.decode_reply(replica.connection.recv_bytes())
-        except (EOFError, OSError):
-            replica.end()
-            reply = child.Failed(f"the process ended with status {replica.process.returncode}", replica.ready)
+    def _hear(self, replica: _Replica) -> None:
+        """Take one message: answers, word that the engine is up, or its death, which raises ReplicaDied where it was
+        up and the same engine goes on."""
+        reply = replica.receive()
         if isinstance(reply, child.Finished):
-            for completion in reply.completions:
-                replica.in_flight.pop(completion.id, None)
             self._received += reply.completions
             self.served += len(reply.completions)
             self.idle += reply.idle
-            if reply.completions:
-                self._fruitless_deaths = 0
-            return
-        if isinstance(reply, child.Ready):
-            replica.ready = True
-            self._failed_starts = 0
+        elif isinstance(reply, child.Ready):
             self.on_ready()
-            return
-        replica.end()
-        if not self.served and self.plan.fallback and replica.spec != self.plan.fallback:
+        elif not self.served and self.plan.fallback and replica.spec != self.plan.fallback:
             self._fall_back(reply.reason)
         elif reply.started:
-            self._restart(index, reply.reason)
+            self._after_death(replica, reply.reason)
         else:
-            self._start_again(index, reply.reason)
+            self._after_failed_start(replica, reply.reason)
 
     def _fall_back(self, reason: str) -> None:
+        """The engine has not worked once: another takes its place, and its requests."""
         assert self.plan.fallback
         self.say(f"engine {self.engine} does not work here ({first_line(reason)}): using {self.plan.fallback.name}")
         waiting = [request for replica in self._replicas for request in replica.in_flight.values()]
         self.close()
-        self._use([self.plan.fallback])
+        self._specs = [self.plan.fallback]
         self._replicas = [_Replica(self.plan.fallback, self.log)]
         self._queue.extendleft(reversed(waiting))
 
-    def _start_again(self, index: int, reason: str) -> None:
-        self._failed_starts += 1
-        if self._failed_starts >= START_ATTEMPTS:
+    def _after_failed_start(self, replica: _Replica, reason: str) -> None:
+        replica.end()
+        replica.failed_starts += 1
+        why = f"does not start: {first_line(reason)}"
+        if replica.failed_starts < START_ATTEMPTS:
+            replica.start()
+        elif len(self._replicas) > 1:
+            self._give_up(replica, why)
+        else:
             raise StoppedError(
-                f"engine {self.engine} does not start: {first_line(reason)} (see {self.log}); "
-                "`koen-batch doctor` says what this machine can run"
+                f"engine {self.engine} {why} (see {self.log}); `koen-batch doctor` says what this machine can run"
             )
-        time.sleep(0.2)
-        self._replicas[index] = _Replica(self._replicas[index].spec, self.log)
 
-    def _restart(self, index: int, reason: str) -> None:
-        dead = self._replicas[index]
-        self._fruitless_deaths += 1
-        if self._fruitless_deaths > FRUITLESS_DEATHS + self.capacity.bit_length():
+    def _after_death(self, replica: _Replica, reason: str) -> None:
+        """Start it again, up to a limit; its requests are the caller's to ask again, or to suspect."""
+        replica.end()
+        lost = list(replica.in_flight.values())
+        replica.deaths += 1
+        most = FRUITLESS_DEATHS + self.capacity.bit_length()
+        deaths = [other.deaths for other in self._replicas]
+        if all(deaths) and sum(deaths) > most:
             raise StoppedError(
-                f"engine {self.engine} died {self._fruitless_deaths} times without one answer: "
-                f"{first_line(reason)} (see {self.log}); the same command resumes"
+                f"engine {self.engine} died {sum(deaths)} times without one answer: {first_line(reason)} "
+                f"(see {self.log}); the same command resumes"
             )
-        self.say(f"engine {self.engine} died ({first_line(reason)}): starting it again")
-        self._replicas[index] = _Replica(smaller(dead.spec) if out_of_memory(reason) else dead.spec, self.log)
-        raise ReplicaDied(list(dead.in_flight.values()), reason)
+        if replica.deaths > most:
+            self._give_up(replica, f"died {replica.deaths} times without one answer: {first_line(reason)}")
+        else:
+            self.say(f"engine {self.engine} died ({first_line(reason)}): starting it again")
+            if replica.ran_out_of_memory(reason):
+                replica.spec = smaller(replica.spec)
+            replica.start()
+        raise ReplicaDied(lost, reason)
 
-
-def out_of_memory(reason: str) -> bool:
-    """Whether a death looks like want of memory: an error that says so, or the kernel's SIGKILL."""
-    return "memory" in reason.lower() or reason.endswith("status -9")
+    def _give_up(self, replica: _Replica, why: str) -> None:
+        """Go on without one of several replicas, as with one GPU that has failed."""
+        self._replicas.remove(replica)
+        self._specs = [other.spec for other in self._replicas]
+        self.say(f"one replica of engine {replica.spec.name} {why} (see {self.log}): going on with {len(self._replicas)}")
 
 
 def smaller(spec: EngineSpec) -> EngineSpec:

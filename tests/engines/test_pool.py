@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -137,6 +138,76 @@ def test_an_engine_that_always_dies_is_given_up(tmp_path: Path, said: list[str])
                 answers(pool, 1)
             except ReplicaDied:
                 continue
+    pool.close()
+
+
+def ask_until(pool: Pool, found: Callable[[], bool], texts: Sequence[str]) -> dict[int, int]:
+    """Ask again what a death has lost, and all of it anew, until something is found; how often each was answered."""
+    answered = dict.fromkeys(range(len(texts)), 0)
+    asked = dict.fromkeys(answered, 0)
+    requests = [Request(n, [ord(character) for character in text], Decoding(10)) for n, text in enumerate(texts)]
+    deadline = time.monotonic() + 60
+    while not found() or asked != answered:
+        assert time.monotonic() < deadline
+        for request in requests:
+            if asked[request.id] == answered[request.id] and not found():
+                asked[request.id] += 1
+                pool.submit(request)
+        try:
+            for completion in pool.poll():
+                answered[completion.id] += 1
+        except ReplicaDied as death:
+            for request in death.requests:
+                pool.submit(request)
+    return answered
+
+
+def test_a_replica_that_dies_of_everything_is_given_up_and_the_others_go_on(tmp_path: Path, said: list[str]) -> None:
+    pool = Pool(PoolPlan((faulty(poison="e"), ECHO, ECHO), window=2), tmp_path / "log", said.append)
+    answered = ask_until(pool, lambda: "going on with 2" in said[-1] if said else False, ["one", "three", "five"] * 2)
+    pool.close()
+    assert all(answered.values()), "each was answered by the others"
+    assert pool.capacity == 4
+    assert said[-1].startswith("one replica of engine faulty:FaultyEngine died")
+
+
+def test_a_replica_that_does_not_start_is_given_up_and_the_others_go_on(tmp_path: Path, said: list[str]) -> None:
+    pool = pool_of(tmp_path, said, faulty(start_error="fell off the bus"), ECHO)
+    ask_until(pool, lambda: bool(said), ["a", "b"])
+    pool.close()
+    assert len(said) == 1
+    assert "does not start: RuntimeError: fell off the bus" in said[0]
+    assert said[0].endswith("going on with 1")
+
+
+def test_a_lone_request_does_not_meet_a_replica_that_has_just_died(tmp_path: Path, said: list[str]) -> None:
+    pool = pool_of(tmp_path, said, faulty(poison="x"), ECHO)
+    ask(pool, "a", "b", "c", "d")
+    answers(pool, 4)
+    first, second = pool._replicas
+    while not (first.ready and second.ready):
+        pool.poll()
+    ask(pool, "x")
+    with pytest.raises(ReplicaDied):
+        answers(pool, 1)
+    while not first.ready:
+        pool.poll()
+    ask(pool, "x")
+    assert answers(pool, 1)[0].finish_reason == "stop"
+    pool.close()
+
+
+def test_what_died_for_want_of_memory_is_started_smaller_and_what_was_killed_is_not(
+    tmp_path: Path, said: list[str]
+) -> None:
+    pool = pool_of(tmp_path, said, faulty(poison="x", out_of_memory="y"))
+    for text, sequences in (("x", 8), ("y", 4), ("x", 4)):
+        ask(pool, text)
+        with pytest.raises(ReplicaDied):
+            answers(pool, 1)
+        assert pool._replicas[0].spec.settings["max_num_seqs"] == sequences
+    ask(pool, "a")
+    assert answers(pool, 1)[0].finish_reason == "stop"
     pool.close()
 
 

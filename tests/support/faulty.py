@@ -13,7 +13,8 @@ from koen_batch.engines.echo import EchoEngine
 
 class FaultyEngine(EchoEngine):
     """``poison``: the process is killed when a prompt with this text is asked. ``refuse``: such a request alone
-    fails. ``start_error``: does not start. ``count``: file to which the text of each request is appended.
+    fails. ``out_of_memory``: an error of that kind ends it.
+    ``start_error``: does not start. ``count``: file to which the text of each request is appended.
     ``worker``: file to which the id of a process of its own is written, which it starts."""
 
     def __init__(
@@ -21,17 +22,20 @@ class FaultyEngine(EchoEngine):
         *,
         poison: str = "",
         refuse: str = "",
+        out_of_memory: str = "",
         start_error: str = "",
         count: str = "",
         worker: str = "",
+        latency: float = 0.0,
         max_num_seqs: int = 256,
     ) -> None:
         if start_error:
             raise RuntimeError(start_error)
         if worker:
             Path(worker).write_text(str(subprocess.Popen(["sleep", "600"]).pid))
-        super().__init__(max_num_seqs=max_num_seqs)
+        super().__init__(latency, max_num_seqs)
         self._poison, self._refuse, self._count = poison, refuse, count
+        self._out_of_memory = out_of_memory
         self._refused: list[Completion] = []
 
     def submit(self, request: Request) -> None:
@@ -41,6 +45,8 @@ class FaultyEngine(EchoEngine):
                 file.write(text.replace("\n", " ") + "\n")
         if self._poison and self._poison in text:
             os.kill(os.getpid(), signal.SIGKILL)
+        if self._out_of_memory and self._out_of_memory in text:
+            raise RuntimeError("CUDA out of memory")
         if self._refuse and self._refuse in text:
             self._refused.append(Completion(request.id, [], "error", error="refused by the test"))
         else:

@@ -1,6 +1,6 @@
 """``koen-batch`` with the fault-injecting engine in the place of ``echo``: ``python run_faulty.py SETTINGS ARGUMENT…``.
 
-SETTINGS are those of :class:`faulty.FaultyEngine`, as JSON.
+SETTINGS are those of :class:`faulty.FaultyEngine`, as JSON: an object, or a list of one for each replica.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ settings = json.loads(sys.argv[1])
 
 
 def prepare(direction: Direction, wishes: start.Wishes) -> start.Prepared:
-    plan = PoolPlan((EngineSpec("faulty:FaultyEngine", settings),), window=4)
+    replicas = settings if isinstance(settings, list) else [settings]
+    plan = PoolPlan(tuple(EngineSpec("faulty:FaultyEngine", each) for each in replicas), window=4)
     return dataclasses.replace(start.prepare(direction, wishes), plan=plan)
 
 
