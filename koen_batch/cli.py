@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from koen_batch import __version__
-from koen_batch.commands import evaluation, machine, retry, translate
+from koen_batch.commands import bench, evaluation, machine, retry, shards, translate
 from koen_batch.errors import KoenError
 
 
@@ -51,6 +51,11 @@ def parser() -> argparse.ArgumentParser:
     evaluation.add_contamination(
         commands.add_parser("contamination", help="look for a test set's sentences in training data")
     )
+    shards.add_shard(commands.add_parser("shard", help="cut a job into shards for many machines"))
+    shards.add_worker(commands.add_parser("worker", help="translate shards of a job"))
+    shards.add_merge(commands.add_parser("merge", help="check a job's shards and assemble its outputs"))
+    shards.add_status(commands.add_parser("status", help="say what of a sharded job is done"))
+    bench.add(commands.add_parser("bench", help="measure this pipeline against the bare engine and the naive loop"))
     machine.add_models(commands.add_parser("models", help="list the models known by name"))
     machine.add_doctor(commands.add_parser("doctor", help="say what this machine can run, and what is missing"))
     return top

@@ -62,10 +62,15 @@ def plan(inputs: Sequence[str], output: str | None, target: str, *, format_name:
     files, notes = search(inputs, output, target, format_name=format_name)
     outputs = place([(str(one.path), one.below) for one in files], output, target)
     pairs = [(one.path, Path(out)) for one, out in zip(files, outputs, strict=True)]
+    refuse_unfit(pairs, format_name)
+    return Plan(pairs, notes)
+
+
+def refuse_unfit(pairs: Sequence[tuple[Path, Path]], format_name: str | None) -> None:
+    """Raise UsageError where outputs collide, stand in the place of an input, or have another format's suffix."""
     _refuse_collisions(pairs)
     for path, out in pairs:
         _refuse_other_format(path, out, format_name)
-    return Plan(pairs, notes)
 
 
 def search(

@@ -37,7 +37,7 @@ def add(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "-o", "--output", metavar="PATH", help="a folder (exists, or ends in /) or a file; - writes to standard output"
     )
-    _add_record_options(command.add_argument_group("records"))
+    add_record_options(command.add_argument_group("records"))
     engine = command.add_argument_group("model and engine")
     add_model_option(engine)
     add_engine_options(engine)
@@ -47,7 +47,7 @@ def add(command: argparse.ArgumentParser) -> None:
     add_report_options(run)
 
 
-def _add_record_options(group: argparse._ArgumentGroup) -> None:
+def add_record_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--format", choices=FORMATS, help="read the inputs as this format, whatever their suffix")
     group.add_argument(
         "--field",
@@ -113,7 +113,7 @@ def call(inputs: list[str], to: str, settings: dict[str, Any]) -> Summary:
         raise UsageError(f"no such setting: {', '.join(sorted(unknown))}")
     options = [option for name, value in {"quiet": True, **settings}.items() for option in _option(name, value)]
     arguments = command.parse_args([*options, f"--to={to}", "--", *inputs])
-    return job.run(inputs, arguments.output, _config(arguments), _options(arguments))
+    return job.run(inputs, arguments.output, config_of(arguments), _options(arguments))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -137,11 +137,11 @@ def _translate(arguments: argparse.Namespace) -> int:
     from koen_batch import job
 
     return finish(
-        arguments, lambda: job.run(arguments.input, arguments.output, _config(arguments), _options(arguments))
+        arguments, lambda: job.run(arguments.input, arguments.output, config_of(arguments), _options(arguments))
     )
 
 
-def _config(arguments: argparse.Namespace) -> JobConfig:
+def config_of(arguments: argparse.Namespace) -> JobConfig:
     from koen_batch.config import JobConfig
     from koen_batch.languages import Direction
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from koen_batch.output import Tally
-from koen_batch.shards.manifest import Manifest, Shard
+from koen_batch.shards.manifest import Manifest, Shard, ranges
 from koen_batch.shards.storage import Storage
 from koen_batch.workdir import file_hash
 
@@ -81,6 +81,58 @@ class Marker:
 
 def marker_name(shard: int) -> str:
     return f"{DONE}/{shard:06d}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What is there of a job: the markers by shard, and the shards that are not there or not whole."""
+
+    markers: dict[int, Marker]
+    missing: list[int]
+    damaged: dict[int, str]
+    """Why, by shard."""
+
+    def complaint(self, job: str) -> str:
+        """What is to be done, in one line."""
+        told = []
+        if self.missing:
+            which = ranges(self.missing)
+            told.append(f"missing shards: {which}: `koen-batch worker {job} --shard {which}`")
+        if self.damaged:
+            why = "; ".join(f"{number}: {reason}" for number, reason in list(self.damaged.items())[:3])
+            which = ranges(list(self.damaged))
+            told.append(f"damaged shards: {which} ({why}): `koen-batch worker {job} --redo --shard {which}`")
+        return "; ".join(told)
+
+
+def survey(storage: Storage, manifest: Manifest) -> Survey:
+    """Look at all markers, and at the names and sizes of the objects."""
+    there = storage.sizes(DONE)
+    names = [name for shard in manifest.shards if (name := marker_name(shard.number)) in there]
+    found = storage.read_all(names)
+    objects = storage.sizes(PARTS)
+    out = Survey({}, [], {})
+    for shard in manifest.shards:
+        data = found.get(marker_name(shard.number))
+        marker = Marker.decode(data) if data is not None else None
+        if data is None or (marker and marker.job != manifest.id):
+            out.missing.append(shard.number)
+        elif reason := _damage(marker, shard, objects):
+            out.damaged[shard.number] = reason
+        elif marker:
+            out.markers[shard.number] = marker
+    return out
+
+
+def _damage(marker: Marker | None, shard: Shard, objects: Mapping[str, int]) -> str | None:
+    if marker is None:
+        return "its marker is no marker"
+    if wrong := marker.wrong(shard):
+        return wrong
+    for one in marker.objects:
+        if objects.get(one.name) != one.size:
+            return f"{one.name} has {objects.get(one.name, 'no')} bytes of {one.size}"
+    return None
 
 
 def commit(storage: Storage, manifest: Manifest, shard: int, parts: Sequence[tuple[Path, dict[str, Any]]]) -> Marker:
