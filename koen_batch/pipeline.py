@@ -10,13 +10,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from koen_batch import checks, documents
 from koen_batch.errors import InputError
-from koen_batch.languages import Direction
 from koen_batch.output import Output
-from koen_batch.records import ALREADY, NOTHING, OK, Piece, Record, Rejected, Translation
+from koen_batch.records import OK, Piece, Record, Rejected, Translation
 from koen_batch.scheduler import KILLED, RAISED, Scheduler
 from koen_batch.store import Segment
+from koen_batch.treatment import Treatment
 
 READ_AT_ONCE = 256
 """Records read between two looks at the engine; their segments are looked up and tokenised together."""
@@ -26,21 +25,6 @@ REORDER = 16_384
 
 REORDER_BYTES = 32 << 20
 """What they hold at most, as read and as text; one record may exceed it, alone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Treatment:
-    """How a record's texts become segments, and what stands for one that failed."""
-
-    direction: Direction
-    max_chars: int
-    """Longest segment, in characters."""
-    split: bool = True
-    """Whether a text is split into sentences. If not, every text is one segment and is sent, whatever it holds
-    (FLORES)."""
-    splitter: str = "sentencex"
-    force: bool = False
-    on_fail: str = "flag"
 
 
 class BadRow(InputError):
@@ -224,17 +208,8 @@ class Pipeline:
         return wanted
 
     def _text(self, value: str | None) -> _Text:
-        if value is None:
-            return _Text(value, verdict=NOTHING)
-        if not self._treatment.split:
-            return _Text(value, [Piece(value, translate=True)])
-        kind = checks.classify(value, self._treatment.direction)
-        if kind == "nothing_to_translate":
-            return _Text(value, verdict=NOTHING)
-        if kind == "already_target" and not self._treatment.force:
-            return _Text(value, verdict=ALREADY)
-        pieces = documents.split(value, self._treatment.direction, self._treatment.max_chars, self._treatment.splitter)
-        return _Text(value, pieces, OK if any(piece.translate for piece in pieces) else NOTHING)
+        verdict, pieces = self._treatment.cut(value)
+        return _Text(value, pieces, verdict)
 
     # --- out -----------------------------------------------------------------------------------------------
 

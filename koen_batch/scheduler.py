@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from koen_batch import checks, documents, ladder
-from koen_batch.asking import Asking, Question
+from koen_batch.asking import Asking
 from koen_batch.counts import Clock, Counts
 from koen_batch.engines.base import Completion, Request
 from koen_batch.engines.pool import Pool, ReplicaDied
@@ -22,7 +22,7 @@ from koen_batch.reporting.trace import Trace
 from koen_batch.stages import Stages
 from koen_batch.store import Segment, Store, segment_key
 from koen_batch.suspects import Suspected, Suspects
-from koen_batch.work import Answer, Slot, Work, as_answer, confidence, finish_reason, pieces_of, score, split_further
+from koen_batch.work import Answer, Slot, Work, as_answer, ask, confidence, finish_reason, score
 
 COMMIT = 512
 """Segments of one commit at most."""
@@ -189,9 +189,7 @@ class Scheduler:
 
     def _prepare(self, works: Sequence[Work]) -> list[Request]:
         """The requests of ``works``, each at its present step; too long a piece is split until it fits."""
-        for work in works:
-            work.pieces = pieces_of(work.source, work.step, self._asking.direction.source)
-        questions = self._questions(works)
+        questions = ask(works, self._asking)
         requests = []
         for work in works:
             work.completions = [None] * len(work.pieces)
@@ -206,25 +204,6 @@ class Scheduler:
             if not work.missing:  # nothing between the protected items
                 self._judge(work, [None] * len(work.pieces))
         return requests
-
-    def _questions(self, works: Sequence[Work]) -> dict[bytes, list[tuple[int, Question]]]:
-        asked: dict[bytes, list[tuple[int, Question]]] = {}
-        open_works = list(works)
-        while open_works:
-            places = [(w, i) for w in open_works for i, piece in enumerate(w.pieces) if piece.translate]
-            questions = self._asking.questions([(work.pieces[index].text, work.step) for work, index in places])
-            too_long: dict[bytes, list[int]] = {}
-            for work in open_works:
-                asked[work.key] = []
-            for (work, index), question in zip(places, questions, strict=True):
-                if question is None:
-                    too_long.setdefault(work.key, []).append(index)
-                else:
-                    asked[work.key].append((index, question))
-            open_works = [work for work in open_works if work.key in too_long]
-            for work in open_works:
-                work.pieces = split_further(work.pieces, too_long[work.key], self._asking.direction.source)
-        return asked
 
     def _count_attempt(self, work: Work) -> None:
         self.counts.requests += work.missing

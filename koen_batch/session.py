@@ -14,19 +14,20 @@ from typing import Any
 
 from koen_batch import report
 from koen_batch.asking import Asking
-from koen_batch.config import MAX_CHARS, PART_SIZE, JobConfig
+from koen_batch.config import PART_SIZE, JobConfig
 from koen_batch.counts import Clock, Counts
 from koen_batch.engines.pool import Pool
 from koen_batch.engines.start import Prepared, Wishes
 from koen_batch.eventlog import EventLog
 from koen_batch.memory import Memory
 from koen_batch.output import Output, Tally
-from koen_batch.pipeline import Interrupted, Pipeline, Treatment
+from koen_batch.pipeline import Interrupted, Pipeline
 from koen_batch.progress import Progress
 from koen_batch.reporting.trace import Trace
 from koen_batch.scheduler import Policy, Scheduler
 from koen_batch.stages import Stages
 from koen_batch.store import Store
+from koen_batch.treatment import Treatment
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,12 @@ class Session:
                 pool = Pool(engine.plan, engine_log, self.progress.say, on_ready=self._engine_ready)
                 stack.callback(pool.close)
             scheduler = self._scheduler(engine, pool, segments, memory, answer)
-            signals = stack.enter_context(_signals())
+            signals = stack.enter_context(stop_signals())
             known = outputs if isinstance(outputs, Sequence) else []
             pipeline = Pipeline(
                 map(self._traced, outputs),
                 scheduler,
-                self._treatment(),
+                Treatment.of(self._config),
                 window=pool.capacity,
                 limit=self._config.limit,
                 on_turn=lambda: self._turn(known or pipeline.begun, scheduler, signals),
@@ -161,17 +162,6 @@ class Session:
             stages=self._stages,
             log=self.log,
             trace=self._trace,
-        )
-
-    def _treatment(self) -> Treatment:
-        config = self._config
-        return Treatment(
-            direction=config.direction,
-            max_chars=MAX_CHARS,
-            split=config.split,
-            splitter=config.splitter,
-            force=config.force,
-            on_fail=config.on_fail,
         )
 
     def _turn(self, outputs: Sequence[Output], scheduler: Scheduler, signals: list[int]) -> None:
@@ -272,7 +262,7 @@ def _stopped_cleanly(pipeline: Pipeline, scheduler: Scheduler) -> Iterator[None]
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
+def stop_signals() -> Iterator[list[int]]:
     """Collects SIGINT and SIGTERM; a second one ends the process at once. Does nothing outside the main thread."""
     received: list[int] = []
 

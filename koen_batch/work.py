@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from koen_batch import ladder, protection, segmentation
+from koen_batch.asking import Asking, Question
 from koen_batch.engines.base import Completion
 from koen_batch.ladder import Step
 from koen_batch.records import Piece
@@ -40,6 +41,32 @@ class Work:
     pieces: list[Piece] = field(default_factory=list)
     completions: list[Completion | None] = field(default_factory=list)
     missing: int = 0
+
+
+def ask(works: Sequence[Work], asking: Asking) -> dict[bytes, list[tuple[int, Question]]]:
+    """What ``works`` are asked as, each at its present step: by key, the index of a piece and its question.
+
+    Sets their pieces; too long a one is split until it fits.
+    """
+    for work in works:
+        work.pieces = pieces_of(work.source, work.step, asking.direction.source)
+    asked: dict[bytes, list[tuple[int, Question]]] = {}
+    open_works = list(works)
+    while open_works:
+        places = [(w, i) for w in open_works for i, piece in enumerate(w.pieces) if piece.translate]
+        questions = asking.questions([(work.pieces[index].text, work.step) for work, index in places])
+        too_long: dict[bytes, list[int]] = {}
+        for work in open_works:
+            asked[work.key] = []
+        for (work, index), question in zip(places, questions, strict=True):
+            if question is None:
+                too_long.setdefault(work.key, []).append(index)
+            else:
+                asked[work.key].append((index, question))
+        open_works = [work for work in open_works if work.key in too_long]
+        for work in open_works:
+            work.pieces = split_further(work.pieces, too_long[work.key], asking.direction.source)
+    return asked
 
 
 def pieces_of(source: str, step: Step, language: str) -> list[Piece]:
