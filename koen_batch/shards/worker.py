@@ -46,6 +46,7 @@ def run(
     engine: Prepared | None = None,
     redo: bool = False,
     on_commit: Callable[[Marker], None] | None = None,
+    progress: Progress | None = None,
 ) -> report.Summary:
     """Translate ``shards`` of the job in the folder ``job`` (a path or a URL) and commit them; returns the summary.
 
@@ -55,7 +56,8 @@ def run(
 
     ``work`` is a folder on this machine for what is under way; a worker that has died is resumed from it, and it is
     gone when all is committed. ``engine`` takes the place of what would be prepared from ``options.wishes``.
-    ``on_commit`` is called after each commit, in another thread. Of ``options``, ``part_size``, ``restart``,
+    ``on_commit`` is called after each commit, in another thread; ``progress`` takes the place of what is shown here.
+    Of ``options``, ``part_size``, ``restart``,
     ``overwrite`` and ``clean`` mean nothing here.
 
     Raises UsageError where another model or version of this program would answer than the manifest says, InputError
@@ -65,7 +67,7 @@ def run(
     storage = Storage(job)
     manifest = Manifest.load(storage)
     with contextlib.ExitStack() as stack:
-        progress = Progress(quiet=options.quiet)
+        progress = progress or Progress(quiet=options.quiet)
         stack.callback(progress.close)
         log = stack.enter_context(EventLog(options.log_json))
         engine = pinned(manifest, job, options.wishes, engine)
