@@ -32,7 +32,7 @@ def text(facts: dict[str, Any], data_report: dict[str, Any] | None, metrics: Pat
         f"({facts['encoded']['tokens']:,} tokens, {facts['encoded']['learned']:,} of them learned), "
         f"{facts['encoded']['too_long']:,} left out as longer than {recipe['max_length']} tokens.",
         "",
-        *_corpora(data_report),
+        *corpora(data_report),
         "",
         "## Training",
         "",
@@ -54,7 +54,8 @@ def text(facts: dict[str, Any], data_report: dict[str, Any] | None, metrics: Pat
     return "\n".join(lines) + "\n"
 
 
-def _corpora(report: dict[str, Any] | None) -> list[str]:
+def corpora(report: dict[str, Any] | None) -> list[str]:
+    """The table of corpora of `prepare`'s report, with licences."""
     if report is None:
         return ["No report of `python -m train prepare` lies beside the data: their sources and licences are unknown."]
     head = ["| corpus | licence | pairs |", "|---|---|---|"]
