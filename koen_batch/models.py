@@ -168,7 +168,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
     if not file.is_file():
         if (folder / "adapter_config.json").is_file():
-            raise UsageError(f"{folder}: a LoRA adapter, not a model: merge it first (python -m train merge)")
+            raise UsageError(
+                f"{folder}: a LoRA adapter, not a model: give it with its base (--model BASE --adapter {folder}), or "
+                "merge it (python -m train merge)"
+            )
         raise UsageError(f"{folder}: no config.json in it, so it holds no model")
     try:
         config: dict[str, Any] = json.loads(file.read_bytes())
@@ -236,23 +239,26 @@ _DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
 def _stored(weights: list[Path]) -> tuple[int, str]:
     """How many parameters the weights hold, and of which type most of them are, from the heads of the safetensors
-    files; (0, "") for other files.
-
-    The format: a length of 8 bytes, little-endian, then that much JSON, a `dtype` and a `shape` for each tensor
-    (https://github.com/huggingface/safetensors#format).
-    """
+    files; (0, "") for other files."""
     counts: dict[str, int] = {}
     for file in weights:
         if file.suffix != ".safetensors":
             return 0, ""
-        try:
-            with file.open("rb") as stream:
-                (length,) = struct.unpack("<Q", stream.read(8))
-                head = json.loads(stream.read(length))
-        except (struct.error, ValueError, OverflowError, MemoryError) as error:
-            raise UsageError(f"{file}: cut short or no safetensors file: {error}") from error
-        for tensor, described in head.items():
-            if tensor != "__metadata__":
-                counts[described["dtype"]] = counts.get(described["dtype"], 0) + prod(described["shape"])
+        for described in tensors(file).values():
+            counts[described["dtype"]] = counts.get(described["dtype"], 0) + prod(described["shape"])
     most = max(counts, key=lambda kind: counts[kind], default="")
     return sum(counts.values()), _DTYPES.get(most, "")
+
+
+def tensors(file: Path) -> dict[str, dict[str, Any]]:
+    """The `dtype` and the `shape` of each tensor, by name, from the head of a safetensors file: a length of 8 bytes,
+    little-endian, then that much JSON (https://github.com/huggingface/safetensors#format). UsageError where it is none.
+    """
+    try:
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            head: dict[str, dict[str, Any]] = json.loads(stream.read(length))
+    except (struct.error, ValueError, OverflowError, MemoryError) as error:
+        raise UsageError(f"{file}: cut short or no safetensors file: {error}") from error
+    head.pop("__metadata__", None)
+    return head
