@@ -57,7 +57,7 @@ class Asking:
         self._forced = self.tokenizer.token_id(forced) if forced else None
         if forced and self._forced is None:
             raise UsageError(f"{forced}: the model's vocabulary has no token of that language, so it cannot be asked")
-        least = self._frame_tokens("default") + (self.max_new_tokens or BUDGET_BASE) + 4 * LEAST_SOURCE
+        least = self.frame_tokens("default") + (self.max_new_tokens or BUDGET_BASE) + 4 * LEAST_SOURCE
         if least > self.context:
             raise UsageError(
                 f"--max-model-len {self.context}: prompt and answer of a short sentence take {least} tokens: raise it"
@@ -79,7 +79,7 @@ class Asking:
         return self.family.render(documents.unwrap(source), self.direction, variant=variant)
 
     def _question(self, tokens: list[int], step: Step) -> Question | None:
-        budget = self.max_new_tokens or BUDGET_BASE + BUDGET_FACTOR * (len(tokens) - self._frame_tokens(step.prompt))
+        budget = self.max_new_tokens or BUDGET_BASE + BUDGET_FACTOR * (len(tokens) - self.frame_tokens(step.prompt))
         if len(tokens) + budget > self.context:
             return None
         return Question(
@@ -101,7 +101,7 @@ class Asking:
         frames = {self.family.frame(self.direction, variant) for variant in ("default", step.prompt)}
         return 1.0 if len(frames) > 1 else ONE_WORDING_PENALTY
 
-    def _frame_tokens(self, variant: Variant) -> int:
+    def frame_tokens(self, variant: Variant) -> int:
         """How many of a prompt's tokens are not its source's."""
         if variant not in self._overhead:
             self._overhead[variant] = len(self.tokenizer.encode([self._prompt("", variant)])[0])

@@ -38,7 +38,7 @@ def run(
     cases the same call resumes.
     """
     with contextlib.ExitStack() as stack:
-        files = stack.enter_context(_files(inputs, output, config))
+        files = stack.enter_context(input_files(inputs, output, config))
         refuse_to_write_over(files.pairs, options)
         progress = Progress(quiet=options.quiet)
         stack.callback(progress.close)
@@ -80,7 +80,7 @@ class _Files:
 
 
 @contextlib.contextmanager
-def _files(inputs: Sequence[str], output: str | None, config: JobConfig) -> Iterator[_Files]:
+def input_files(inputs: Sequence[str], output: str | None, config: JobConfig) -> Iterator[_Files]:
     """The files of a job. A stream is spooled to a temporary file, so that it is read like any other."""
     if "-" not in inputs:
         if output == "-":

@@ -13,7 +13,6 @@ from types import FrameType
 from typing import Any
 
 from koen_batch import report
-from koen_batch.asking import Asking
 from koen_batch.config import PART_SIZE, JobConfig
 from koen_batch.counts import Clock, Counts
 from koen_batch.engines.pool import Pool
@@ -143,17 +142,9 @@ class Session:
 
     def _scheduler(self, engine: Prepared, pool: Pool, store: Store, memory: Memory | None, answer: bytes) -> Scheduler:
         config = self._config
-        asking = Asking(
-            engine.family,
-            engine.tokenizer,
-            config.direction,
-            engine.context,
-            seed=config.seed,
-            max_new_tokens=config.max_new_tokens,
-        )
         return Scheduler(
             pool=pool,
-            asking=asking,
+            asking=engine.asking(config),
             store=store,
             memory=memory,
             policy=Policy(ladder=config.ladder, protect=config.protect, accept_all=engine.accept_all),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from koen_batch import models, prompts
-from koen_batch.config import ModelIdentity
+from koen_batch.asking import Asking
+from koen_batch.config import JobConfig, ModelIdentity
 from koen_batch.engines import choose, hardware
 from koen_batch.engines.base import EngineSpec
 from koen_batch.engines.pool import Pool, PoolPlan
@@ -53,6 +54,17 @@ class Prepared:
     running: Pool | None = None
     """The engine, where it runs already; it then goes on running after the job."""
 
+    def asking(self, config: JobConfig) -> Asking:
+        """How a job asks this model."""
+        return Asking(
+            self.family,
+            self.tokenizer,
+            config.direction,
+            self.context,
+            seed=config.seed,
+            max_new_tokens=config.max_new_tokens,
+        )
+
 
 def prepare(direction: Direction, wishes: Wishes) -> Prepared:
     """Find the model and plan the engine; raises UsageError where either cannot be had."""
@@ -86,7 +98,11 @@ def _echo(direction: Direction, wishes: Wishes) -> Prepared:
 
 
 def _real(direction: Direction, wishes: Wishes) -> Prepared:
-    model = models.resolve(wishes.model or DEFAULT_MODEL, revision=wishes.revision)
+    return planned(models.resolve(wishes.model or DEFAULT_MODEL, revision=wishes.revision), direction, wishes)
+
+
+def planned(model: models.Model, direction: Direction, wishes: Wishes) -> Prepared:
+    """As :func:`prepare`, of a model that was found."""
     plan = choose.plan(hardware.detect(), model, wishes)
     return Prepared(
         plan=plan.pool,
