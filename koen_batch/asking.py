@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from koen_batch import documents
 from koen_batch.engines.base import Decoding
 from koen_batch.errors import UsageError
@@ -27,8 +29,7 @@ LEAST_SOURCE = 64
 """Tokens of source (with their answer, four times as much) that the context must have room for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(msgspec.Struct, frozen=True):
     """The prompt of one source text in token ids, and how it is to be decoded."""
 
     tokens: list[int]

@@ -24,6 +24,7 @@ VERSION = 1
 """Part of a job's fingerprint: raised whenever a text may be cut differently."""
 
 _MAX_NESTING = 4  # of links and emphasis
+_LINE_BREAK = re.compile(f"[{LINE_BREAKS}]")
 _WRAP = re.compile(rf"[ \t]*+(?:\r\n|[{LINE_BREAKS}])[ \t>]*+")
 
 # A plain sentence, the common case, is seen at once: it begins with a word, and nothing in it can be skeleton, link,
@@ -76,7 +77,7 @@ def split(text: str, direction: Direction, max_chars: int, splitter: str = "sent
 def unwrap(segment: str) -> str:
     """``segment`` as it is sent: a line break inside it, with what the next line begins with (indentation, ``>``),
     is one space."""
-    return _WRAP.sub(" ", segment)
+    return _WRAP.sub(" ", segment) if _LINE_BREAK.search(segment) else segment
 
 
 def fit(segment: str, translation: str) -> str:

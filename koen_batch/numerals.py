@@ -12,7 +12,8 @@ import re
 import unicodedata
 from collections import Counter
 
-_DIGITS = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)*")
+# \d\d* where \d+ would do: `re` looks for a first character of a set much faster than for a repetition.
+_DIGITS = re.compile(r"\d\d*(?:,\d{3})*(?:\.\d+)*")
 # Not the digits of an identifier ("IPv6", "Latin-1", "P1"), which no translator writes as a word.
 _BARE_DIGITS = re.compile(
     r"(?<![A-Za-z0-9_.-])\d+(?:,\d{3})*(?:\.\d+)*(?!-?[A-Za-z_])|(?<!\d)\d+(?=st\b|nd\b|rd\b|th\b|s\b)"

@@ -170,7 +170,8 @@ class _OpenPart:
 
     def __init__(self, format: Format, folder: Path, model: str, file: str, trace: Trace | None) -> None:
         self.folder = folder
-        self._model = model
+        self._expected = ((), (model,))
+        """Who makes a translation, where nothing has to be said of it."""
         self._file = file
         self._trace = trace
         self.tally = Tally()
@@ -185,14 +186,15 @@ class _OpenPart:
         self._count(record, segments)
         self.tally.written += record.span
         if record.span:  # a blank line is none of the user's records
-            self.tally.verdicts.update(dict.fromkeys(verdict, record.span))
+            for name in verdict:
+                self.tally.verdicts[name] += record.span
             if any(translation.flagged for translation in translations):
                 fact = self._flagged(record, translations, verdict)
                 self._note("flagged.jsonl", fact)
                 if self._trace:
                     self._trace.flagged(fact)
-        models = {model for translation in translations for model in translation.models}
-        if models - {self._model}:
+        if any(translation.models not in self._expected for translation in translations):
+            models = {model for translation in translations for model in translation.models}
             self._note("models.jsonl", {"row": record.row, "models": sorted(models)})
         for note in self._format.notes(record, translations):
             self._note("flagged.jsonl", {"file": self._file, **note})
@@ -244,6 +246,8 @@ class _OpenPart:
 
 def record_verdict(translations: Sequence[Translation]) -> tuple[str, ...]:
     """The sorted union of the flags of a record's texts; without flags, ``ok`` if anything was translated."""
+    if len(translations) == 1:
+        return translations[0].verdict
     flags = sorted({flag for translation in translations if translation.flagged for flag in translation.verdict})
     if flags:
         return tuple(flags)

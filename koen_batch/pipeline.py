@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from koen_batch.errors import InputError
 from koen_batch.output import Output
 from koen_batch.records import OK, Piece, Record, Rejected, Translation
-from koen_batch.scheduler import KILLED, RAISED, Scheduler
+from koen_batch.scheduler import LOST, Scheduler
 from koen_batch.store import Segment
 from koen_batch.treatment import Treatment
 
@@ -39,39 +40,29 @@ class Interrupted(Exception):
         self.signal = signal
 
 
-@dataclass(slots=True)
-class _Text:
+class _Text(msgspec.Struct):
     """A text on its way: its pieces, and the segments that have come back for them."""
 
     source: str | None
     pieces: Sequence[Piece] = ()
     verdict: tuple[str, ...] = OK
-    segments: dict[int, Segment] = field(default_factory=dict)
+    segments: dict[int, Segment] = {}
 
 
-@dataclass(slots=True)
-class _Entry:
+class _Entry(msgspec.Struct):
     """A record in the reorder buffer, and how many of its segments are missing."""
 
     output: Output
     record: Record | Rejected
-    texts: list[_Text] = field(default_factory=list)
+    size: int
+    """Bytes of the record as it was read, and characters of its texts."""
+    texts: list[_Text] = []
     missing: int = 0
-
-    def has(self, flag: str) -> bool:
-        """Whether one of its segments came back with exactly this flag."""
-        return any(segment.flags == flag for text in self.texts for segment in text.segments.values())
-
-    @property
-    def size(self) -> int:
-        """Bytes of the record as it was read, and characters of its texts."""
-        record = self.record
-        carried = record.size if isinstance(record, Record) and record.size else record.next.offset - record.offset
-        return carried + sum(len(text.source or "") for text in self.texts)
+    lost: str = ""
+    """Why it cannot be translated, where one of its segments says so."""
 
 
-@dataclass(slots=True)
-class _Slot:
+class _Slot(msgspec.Struct):
     """The place of one segment in an entry."""
 
     entry: _Entry
@@ -81,6 +72,8 @@ class _Slot:
     def fill(self, segment: Segment) -> None:
         self.text.segments[self.index] = segment
         self.entry.missing -= 1
+        if segment.flags in LOST:
+            self.entry.lost = min(self.entry.lost or segment.flags, segment.flags)
 
 
 class Pipeline:
@@ -167,7 +160,7 @@ class Pipeline:
                     f"{output.format.path}: row {record.row}, byte {record.offset}: {record.reason}: mend it and run "
                     "the same command, or choose --on-bad-row reject"
                 )
-            yield _Entry(output, record)
+            yield _Entry(output, record, _size(record))
             if left is not None:
                 left -= record.span
                 if left <= 0:
@@ -230,8 +223,8 @@ class Pipeline:
         record = entry.record
         if isinstance(record, Rejected):
             entry.output.reject(record)
-        elif reason := next((reason for reason in (KILLED, RAISED) if entry.has(reason)), None):
-            entry.output.reject(_rejected(entry.output, record, reason))
+        elif entry.lost:
+            entry.output.reject(_rejected(entry.output, record, entry.lost))
         else:
             translations = [self._join(text) for text in entry.texts]
             try:
@@ -242,6 +235,10 @@ class Pipeline:
     def _join(self, text: _Text) -> Translation:
         if not text.segments:
             return Translation(text.source, text.verdict)
+        if len(text.pieces) == 1:
+            (segment,) = text.segments.values()
+            verdict = tuple(segment.flags.split(",")) if segment.flags else OK
+            return Translation(self._stands_for(text.pieces[0], segment), verdict, segment.confidence, (segment.model,))
         flags = {flag for segment in text.segments.values() if segment.flags for flag in segment.flags.split(",")}
         joined = "".join(
             self._stands_for(piece, text.segments[index]) if piece.translate else piece.text
@@ -254,6 +251,12 @@ class Pipeline:
         if not segment.flags or self._treatment.on_fail == "flag":
             return segment.text
         return piece.text if self._treatment.on_fail == "source" else ""
+
+
+def _size(record: Record | Rejected) -> int:
+    if isinstance(record, Rejected):
+        return record.next.offset - record.offset
+    return (record.size or record.next.offset - record.offset) + sum(len(text) for text in record.texts if text)
 
 
 def _rejected(output: Output, record: Record, reason: str) -> Rejected:

@@ -18,7 +18,9 @@ from koen_batch.records import Piece
 
 _LETTER = re.compile(r"[^\W\d_]")
 
-# A text without any of these has no items; most texts have none.
+# A text without any of these has no items; most texts have none. A set of characters is searched for three times as
+# fast as what is more exact.
+_HINT_CHARACTER = re.compile(r"[`<{%$&\[\]@:]")
 _HINT = re.compile(r"[`<{%$&\[\]@]|://|www\.|:[a-z0-9_+-]++:")
 
 _BACKTICKS = re.compile(r"`++")
@@ -31,9 +33,11 @@ _ATTRIBUTE = r"""\s++(?:[A-Za-z_:@][\w:.@-]*+\s*+=\s*+(?:"[^"]*+"|'[^']*+'|[^\s"
 # Letters beyond ASCII belong to an address only behind / = _ -, so that a Korean particle stays outside.
 _BEYOND_ASCII = r"(?<=[/=_-])[\u00c0-\u1fff\u3040-\u9fff\uac00-\ud7a3]++"
 
+_MAIL = r"| (?P<mail>(?<![\w.%+-])[\w.%+-]++@[A-Za-z0-9-]++(?:\.[A-Za-z0-9-]++)++)"
+
 # The order is the order of preference where two items start at the same character. re.ASCII: a Korean particle
 # may follow any item directly, and Hangul may stand before it.
-_TOKEN = re.compile(
+_TOKENS = (
     r"""
       (?P<footnote>\[\^[^\s\[\]]++\])
     | (?P<target>\]\((?:[^()\s<]|<[^<>\n]*+>|\([^()\s]*+\))*+(?:\s++"[^"]*+")?+\s*+\))
@@ -49,7 +53,7 @@ _TOKEN = re.compile(
     | (?P<url>(?<![A-Za-z0-9])(?:(?:https?|ftp)://|www\.)(?:[!#$%&'()*+,\-./0-9:;=?@A-Za-z_~]|"""
     + _BEYOND_ASCII
     + r""")++)
-    | (?P<mail>(?<![\w.%+-])[\w.%+-]++@[A-Za-z0-9-]++(?:\.[A-Za-z0-9-]++)++)
+    {mail}
     | (?P<brace>\{\{[^{}]*+\}\} | \{%[^{}]*+%?\} | \{\\[^{}]*+\} | [$%\#]?\{[\w][\w.\[\]:!,<>=+^%\#-]*+\} | \{\})
     | (?P<named_printf>%\([A-Za-z_]\w*+\)[-+0\#]*+\d*+(?:\.\d++)?+[A-Za-z])
     | (?P<printf>(?<![\d%])%(?:\d++\$)?+[-+0\#]*+\d*+(?:\.\d++)?+(?:hh?|ll?|[qjzt])?+[sdifuxXoeEgGcp@]
@@ -57,9 +61,11 @@ _TOKEN = re.compile(
     | (?P<variable>(?<![\w$])\$[A-Za-z_]\w*+)
     | (?P<emoji>(?<![\w:]):(?:[a-z][a-z0-9_+-]*+|[+-]1):(?![\w:]))
     | (?P<entity>&(?:\#\d{1,7}|\#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});)
-    """,
-    re.VERBOSE | re.ASCII,
+    """
 )
+_TOKEN_OR_MAIL = re.compile(_TOKENS.replace("{mail}", _MAIL), re.VERBOSE | re.ASCII)
+# Nothing but an address may begin with any letter: without one, most characters are passed over at the first look.
+_TOKEN = re.compile(rf"(?=[!\[\]<hfw{{$%\#:&])(?:{_TOKENS.replace('{mail}', '')})", re.VERBOSE | re.ASCII)
 
 _WORD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
 
@@ -125,7 +131,7 @@ def lost(source: str, hypothesis: str) -> list[str]:
     An item that the hypothesis writes against other characters, so that it is not found as the same item there
     (an address with a particle behind it), is not lost.
     """
-    wanted = items(source)
+    wanted = items(source) if _may_hold_items(source) else []
     if not wanted:
         return []
     missing = Counter(wanted)
@@ -218,7 +224,7 @@ def _claim(missing: Counter[str], item: str) -> bool:
 
 def _scan(text: str) -> tuple[list[Span], list[Span]]:
     """The items of ``text``, and its links from their opening to their closing bracket."""
-    if _HINT.search(text) is None:
+    if not _may_hold_items(text):
         return [], []
     found: list[Span] = []
     links: list[Span] = []
@@ -247,15 +253,20 @@ def _scan(text: str) -> tuple[list[Span], list[Span]]:
     return found, links
 
 
+def _may_hold_items(text: str) -> bool:
+    return (_HINT_CHARACTER.search(text) is not None or "www." in text) and _HINT.search(text) is not None
+
+
 def _tokens(text: str) -> Iterator[tuple[str | None, Span]]:
     """What the patterns find in ``text``, in order; inline code comes before all else."""
     at = 0
+    token = _TOKEN_OR_MAIL if "@" in text else _TOKEN
     for code in _code_spans(text) if "`" in text else ():
-        for match in _TOKEN.finditer(text, at, code.start):
+        for match in token.finditer(text, at, code.start):
             yield match.lastgroup, Span(*match.span())
         yield "code", code
         at = code.end
-    for match in _TOKEN.finditer(text, at):
+    for match in token.finditer(text, at):
         yield match.lastgroup, Span(*match.span())
 
 

@@ -1,13 +1,17 @@
-"""The only things that flow through the pipeline, from a format's reader to its writer."""
+"""The only things that flow through the pipeline, from a format's reader to its writer.
+
+They are msgspec structs because there are thousands of them a second: one is made in half the time of a dataclass,
+a frozen one in a sixth.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Position:
+
+class Position(msgspec.Struct, frozen=True):
     """Where reading goes on: the number of records already read, and a byte offset where the format has one."""
 
     row: int = 0
@@ -17,8 +21,7 @@ class Position:
 START = Position()
 
 
-@dataclass(slots=True)
-class Record:
+class Record(msgspec.Struct):
     """One record of an input: a row, a line, or the cues of a subtitle file that share sentences.
 
     ``texts`` are the values to translate, in the order of the fields (None stays None); ``payload`` is what the
@@ -36,8 +39,7 @@ class Record:
     """Bytes that it keeps in memory, where they are not those from ``offset`` to ``next.offset``."""
 
 
-@dataclass(slots=True)
-class Rejected:
+class Rejected(msgspec.Struct):
     """A record that cannot be translated; it goes into the rejects file with its raw bytes.
 
     ``reason`` is a snake_case name, optionally followed by ``: detail``. ``payload`` serves formats in which a
@@ -58,8 +60,7 @@ NOTHING = ("nothing_to_translate",)
 ALREADY = ("already_target",)
 
 
-@dataclass(frozen=True, slots=True)
-class Translation:
+class Translation(msgspec.Struct, frozen=True):
     """The translation of one text of a record: ``verdict`` is ``OK``, ``NOTHING``, ``ALREADY`` or sorted flags."""
 
     text: str | None
@@ -73,8 +74,7 @@ class Translation:
         return self.verdict not in (OK, NOTHING, ALREADY)
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(msgspec.Struct, frozen=True):
     """A stretch of a text: a segment for the model, or glue that is kept as it is.
 
     The pieces of a text, joined, are the text.

@@ -33,6 +33,8 @@ KILLED = "killed_engine"
 RAISED = "raised"
 """The flag of a segment whose answer made the program raise; its record is rejected."""
 
+LOST = frozenset((KILLED, RAISED))
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:

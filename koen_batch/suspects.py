@@ -41,7 +41,7 @@ class Suspects:
         return len(self._waiting)
 
     def suspected(self, key: bytes) -> bool:
-        return self._suspicions.get(key, Suspicion()).deaths >= DEATHS_TO_SUSPECT
+        return key in self._suspicions and self._suspicions[key].deaths >= DEATHS_TO_SUSPECT
 
     def add(self, work: Work) -> None:
         self._waiting.append(work)

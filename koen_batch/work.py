@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 from koen_batch import ladder, protection, segmentation
 from koen_batch.asking import Asking, Question
@@ -20,26 +21,24 @@ class Slot(Protocol):
     def fill(self, segment: Segment) -> None: ...
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(msgspec.Struct):
     text: str
     flags: tuple[str, ...]
     confidence: float | None
     model: str
 
 
-@dataclass(slots=True)
-class Work:
+class Work(msgspec.Struct, eq=False):
     """A segment on its way; the pieces are what it is sent as at its present step (mostly: itself)."""
 
     key: bytes
     source: str
     waiting: list[Slot]
     step: Step = ladder.LADDER[0]
-    tried: list[str] = field(default_factory=list)
+    tried: list[str] = []
     best: Answer | None = None
-    pieces: list[Piece] = field(default_factory=list)
-    completions: list[Completion | None] = field(default_factory=list)
+    pieces: list[Piece] = []
+    completions: list[Completion | None] = []
     missing: int = 0
 
 
@@ -96,6 +95,8 @@ def finish_reason(completions: Sequence[Completion]) -> str:
 
 def confidence(completions: Sequence[Completion]) -> float | None:
     """Mean log-probability over all tokens of an attempt."""
+    if len(completions) == 1:
+        return completions[0].logprob if completions[0].tokens else None
     known = [(c.logprob, len(c.tokens)) for c in completions if c.logprob is not None and c.tokens]
     tokens = sum(count for _, count in known)
     return sum(logprob * count for logprob, count in known) / tokens if tokens else None

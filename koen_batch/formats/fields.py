@@ -47,14 +47,13 @@ def parse(text: str) -> Path:
     return path
 
 
-@dataclass(frozen=True, slots=True)
-class Values:
+class Values(msgspec.Struct, frozen=True):
     """The texts that the paths name, flat, and for each path the shape in which they stood: None for a single
     value, ``NULL`` for a list that is null, else a nested list of the number of values."""
 
     texts: list[str | None]
-    shapes: tuple[Any, ...]
-    paths: tuple[str, ...]
+    shapes: list[Any]
+    fields: Sequence[Path]
 
 
 def collect(members: Mapping[str, msgspec.Raw], fields: Sequence[Path]) -> Values:
@@ -63,8 +62,7 @@ def collect(members: Mapping[str, msgspec.Raw], fields: Sequence[Path]) -> Value
     Raises MissingField, or TypeError for a value that is no string.
     """
     texts: list[str | None] = []
-    shapes = tuple(_descend(members, field.steps, field.text, texts) for field in fields)
-    return Values(texts, shapes, tuple(field.text for field in fields))
+    return Values(texts, [_descend(members, field.steps, field.text, texts) for field in fields], fields)
 
 
 def _descend(members: Mapping[str, msgspec.Raw], steps: Sequence[str], name: str, texts: list[str | None]) -> Any:
@@ -99,8 +97,8 @@ def rebuild(values: Values, column: Sequence[Any]) -> Any:
     if len(values.shapes) == 1 and values.shapes[0] is None:
         return column[0]
     flow = iter(column)
-    rebuilt = {path: _shape(shape, flow) for path, shape in zip(values.paths, values.shapes, strict=True)}
-    return rebuilt if len(rebuilt) > 1 else rebuilt[values.paths[0]]
+    rebuilt = {field.text: _shape(shape, flow) for field, shape in zip(values.fields, values.shapes, strict=True)}
+    return rebuilt if len(rebuilt) > 1 else rebuilt[values.fields[0].text]
 
 
 def _shape(shape: Any, flow: Iterator[Any]) -> Any:
