@@ -163,6 +163,7 @@ class _Merging:
             "input": self._source.url,
             "config": asdict(config),
             "model": model.name,
+            "title": model.title,
             "answer": digest(answer_settings(config, model)).hex(),
             "store": str(workdir.store_file.absolute()),
         }
@@ -171,7 +172,7 @@ class _Merging:
             return Tally.load(done["tally"]), False
         self._bring_parts(workdir)
         output = Output(self._format(), workdir, part_size=1, model=model.name)
-        output.finalise({"model": model.name})
+        output.finalise({"model": model.title})
         return output.tally, True
 
     # --- parts ---------------------------------------------------------------------------------------------
@@ -179,12 +180,13 @@ class _Merging:
     def _bring_parts(self, workdir: Workdir) -> None:
         """The parts of all shards, in order, as those of ``workdir``; raises StoppedError where one is damaged."""
         shutil.rmtree(workdir.parts_folder)
+        workdir.prepare_parts()
         parts = [(marker, facts, files) for marker in self._markers for facts, files in marker.parts]
 
         def bring(number: int) -> tuple[int, str] | None:
             marker, facts, files = parts[number]
             folder = workdir.parts_folder / f"{number:06d}"
-            folder.mkdir(parents=True)
+            folder.mkdir()
             (folder / "part.json").write_text(json.dumps(facts))
             damaged = next((one for name, one in files.items() if not self._bring(one, folder / name)), None)
             return (marker.shard, f"{damaged.name} has another hash") if damaged else None

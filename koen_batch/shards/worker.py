@@ -57,8 +57,7 @@ def run(
     ``work`` is a folder on this machine for what is under way; a worker that has died is resumed from it, and it is
     gone when all is committed. ``engine`` takes the place of what would be prepared from ``options.wishes``.
     ``on_commit`` is called after each commit, in another thread; ``progress`` takes the place of what is shown here.
-    Of ``options``, ``part_size``, ``restart``,
-    ``overwrite`` and ``clean`` mean nothing here.
+    Of ``options``, ``part_size``, ``restart``, ``overwrite`` and ``clean`` mean nothing here.
 
     Raises UsageError where another model or version of this program would answer than the manifest says, InputError
     where an input has changed, StoppedError where the machine, the network or the engine gave up, and Interrupted on
