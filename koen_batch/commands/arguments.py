@@ -47,6 +47,18 @@ def replicas(text: str) -> int | None:
     return None if text == "auto" else positive(text)
 
 
+def ray_address(text: str) -> str:
+    """``auto``, ``local`` or ``HOST:PORT``; not a file that stands behind an option whose value may be left out."""
+    host, colon, port = text.rpartition(":")
+    if text in ("auto", "local") or (colon and host and "/" not in host and port.isdecimal()):
+        return text
+    if text.startswith("ray://"):
+        raise argparse.ArgumentTypeError(
+            f"{text}: the driver must run on the cluster: `ray job submit` takes it there (jobs/ray/)"
+        )
+    raise argparse.ArgumentTypeError(f"{text} is not auto, local or HOST:PORT; inputs stand before --ray")
+
+
 def add_model_option(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--model",

@@ -13,6 +13,7 @@ from koen_batch.commands.arguments import (
     add_report_options,
     finish,
     positive,
+    ray_address,
     wishes,
 )
 from koen_batch.errors import UsageError
@@ -97,6 +98,15 @@ def _add_run_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--memory", type=Path, metavar="FILE", help="translation memory: acceptable translations, kept across jobs"
     )
+    group.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        type=ray_address,
+        metavar="ADDRESS",
+        help="translate on a Ray cluster: auto, local or HOST:PORT (default: $RAY_ADDRESS, the one of this machine, or "
+        "one that is started here); inputs and -o must be on a file system of all nodes, or URLs",
+    )
     group.add_argument("--restart", action="store_true", help="start over, also where the settings have changed")
     group.add_argument("--overwrite", action="store_true", help="replace an output that this job has not made")
     group.add_argument("--clean", action="store_true", help="remove the working folder when all is done")
@@ -104,16 +114,13 @@ def _add_run_options(group: argparse._ArgumentGroup) -> None:
 
 def call(inputs: list[str], to: str, settings: dict[str, Any]) -> Summary:
     """The command as a call; see :func:`koen_batch.translate`."""
-    from koen_batch import job
-
     command = _Parser()
     add(command)
     known = vars(command.parse_args(["-", "--to", "ko"])).keys() - {"command", "input", "to", "summary"}
     if unknown := settings.keys() - known:
         raise UsageError(f"no such setting: {', '.join(sorted(unknown))}")
     options = [option for name, value in {"quiet": True, **settings}.items() for option in _option(name, value)]
-    arguments = command.parse_args([*options, f"--to={to}", "--", *inputs])
-    return job.run(inputs, arguments.output, config_of(arguments), _options(arguments))
+    return _run(command.parse_args([*options, f"--to={to}", "--", *inputs]))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -134,11 +141,18 @@ def _option(name: str, value: object) -> list[str]:
 
 
 def _translate(arguments: argparse.Namespace) -> int:
+    return finish(arguments, lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> Summary:
     from koen_batch import job
 
-    return finish(
-        arguments, lambda: job.run(arguments.input, arguments.output, config_of(arguments), _options(arguments))
-    )
+    config, options = config_of(arguments), _options(arguments)
+    if arguments.ray is None:
+        return job.run(arguments.input, arguments.output, config, options)
+    from koen_batch.shards import ray_driver
+
+    return ray_driver.run(arguments.input, arguments.output, config, options, arguments.ray)
 
 
 def config_of(arguments: argparse.Namespace) -> JobConfig:
