@@ -127,6 +127,13 @@ class Workdir:
 
     # --- begin ---------------------------------------------------------------------------------------------
 
+    def refuse_foreign(self) -> None:
+        """Raise UsageError where the output is there and no job of ours made it."""
+        if self.output.exists() and not self.job_file.exists():
+            raise UsageError(
+                f"{self.output} exists and was not made by this job: --overwrite replaces it, -o names another"
+            )
+
     def open(
         self, fingerprint: Mapping[str, Any], *, restart: bool, overwrite: bool, facts: Mapping[str, Any] | None = None
     ) -> None:
@@ -134,11 +141,9 @@ class Workdir:
 
         ``facts`` is what else a later command must know of the job; it decides nothing.
         """
+        if not overwrite:
+            self.refuse_foreign()
         ours = self.job_file.exists()
-        if self.output.exists() and not ours and not overwrite:
-            raise UsageError(
-                f"{self.output} exists and was not made by this job: --overwrite replaces it, -o names another"
-            )
         failpoint("create working folder")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = Lock(self.folder)
