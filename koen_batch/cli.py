@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from koen_batch import __version__
-from koen_batch.commands import bench, evaluation, machine, retry, shards, translate
+from koen_batch.commands import bench, evaluation, machine, plan, retry, shards, translate
 from koen_batch.errors import KoenError
 
 
@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"koen-batch {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     translate.add(commands.add_parser("translate", help="translate files, folders or standard input"))
+    plan.add(commands.add_parser("plan", help="say what a job would take, before it starts"))
     retry.add(commands.add_parser("retry", help="ask again for what was flagged in an output"))
     evaluation.add_flores(commands.add_parser("flores", help="translate FLORES-200 and score it"))
     evaluation.add_score(commands.add_parser("score", help="score anybody's output"))

@@ -79,6 +79,11 @@ class Format(ABC):
         """About how many records there are, for the progress bar; None where that takes reading it all."""
         return None
 
+    def starts(self, count: int) -> list[Position]:
+        """Up to ``count`` positions, spread over the file, at which reading can begin at little cost. Where records
+        can only be told from the beginning on, that is the only one. Rows in them may be wrong."""
+        return [START]
+
     def walk(self) -> Iterator[tuple[int, int]]:
         """The span of each record and the offset behind it, in order: where the file can be cut into shards.
 
@@ -128,6 +133,19 @@ class ByteFormat(Format):
             return None
         with self.open() as file:
             return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
+
+    def starts(self, count: int) -> list[Position]:
+        if not self.line_by_line or compression.strip(self.path) != self.path:
+            return super().starts(count)
+        size = self.path.stat().st_size
+        found = {0: START}
+        with self.open() as file:
+            for number in range(1, count):
+                file.seek(number * size // count - 1)
+                file.readline()
+                if (offset := file.tell()) < size:
+                    found[offset] = Position(number, offset)
+        return list(found.values())
 
     def extents(self, start: Position, end: Position) -> list[tuple[int, int]]:
         if not self.line_by_line or compression.strip(self.path) != self.path:

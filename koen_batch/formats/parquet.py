@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -118,6 +118,17 @@ class Parquet(Format):
         with self._open() as file:
             rows: int = file.metadata.num_rows
             return rows
+
+    def starts(self, count: int) -> list[Position]:
+        """The beginnings of row groups: up to a row inside one, the group must be decoded."""
+        with self._open() as file:
+            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        rows = list(accumulate(sizes, initial=0))[:-1]
+        return (
+            [Position(rows[number * len(rows) // count]) for number in range(count)]
+            if len(rows) > count
+            else [Position(row) for row in rows]
+        )
 
     def walk(self) -> Iterator[tuple[int, int]]:
         return ((1, 0) for _ in range(self.count() or 0))

@@ -1,0 +1,1 @@
+"""``koen-batch plan``: what a job would take, before it starts."""

@@ -1,0 +1,193 @@
+"""Records spread over the inputs, and what all of them come to by those.
+
+Where reading can begin anywhere at little cost (:meth:`koen_batch.formats.base.Format.starts`), blocks of records are
+read at places that are spread evenly. Other files are read from end to end, and only some of their blocks measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
+from itertools import islice, takewhile, zip_longest
+from math import ceil, sqrt
+
+import msgspec
+
+from koen_batch.formats.base import Format
+from koen_batch.planning.measuring import Amounts
+from koen_batch.records import START, Position, Record, Rejected
+
+BLOCK = 16
+"""Records that are read at one place. Neighbours resemble each other: many places say more than many records."""
+
+TOGETHER = 256
+"""Records that are measured together where all are."""
+
+FEWEST_PLACES = 32
+"""With fewer places to begin at, a file is read from end to end."""
+
+MeasureBlock = Callable[[Sequence[Record | Rejected]], Amounts]
+Measure = Callable[[Format, Sequence[Record | Rejected]], Amounts]
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """An amount of the whole; ``error`` is half of its 95 % interval, 0 where everything was counted."""
+
+    value: float
+    error: float = 0.0
+
+
+@dataclass(slots=True)
+class FileSample:
+    """What was measured of a file. ``records`` are all that it has (``known``: counted, not estimated)."""
+
+    size: int
+    """Bytes of the file."""
+    blocks: list[Amounts] = field(default_factory=list)
+    records: float = 0
+    whole: bool = False
+    """Whether everything was measured."""
+
+    @property
+    def measured(self) -> float:
+        return sum(block.records for block in self.blocks)
+
+
+@dataclass(slots=True)
+class Sample:
+    """What was measured of all inputs, and what they come to by it."""
+
+    files: list[FileSample] = field(default_factory=list)
+
+    @property
+    def whole(self) -> bool:
+        return all(file.whole for file in self.files)
+
+    @property
+    def measured(self) -> float:
+        return sum(file.measured for file in self.files)
+
+    @property
+    def places(self) -> int:
+        return sum(len(file.blocks) for file in self.files)
+
+    def figures(self) -> dict[str, Figure]:
+        """All amounts of the whole, by name.
+
+        A block counts for as many records as its file has for each of those measured. The error is that of a ratio
+        estimator over blocks as clusters (Cochran, Sampling Techniques, 1977, 6.4 and 9A.2): it knows the differences
+        between the places, and nothing of what no place has shown.
+        """
+        total, weighted = Amounts(), list[tuple[float, Amounts]]()
+        for file in self.files:
+            weight = file.records / file.measured if file.measured else 0.0
+            weighted += [(weight, block) for block in file.blocks]
+            for block in file.blocks:
+                total.add(block, weight)
+        beyond = self._beyond()
+        found = {}
+        for one in fields(Amounts):
+            value = getattr(total, one.name)
+            error = 0.0 if self.whole else self._error(one.name, value, total.records, weighted)
+            found[one.name] = Figure(round(value * beyond, 1), round(error * beyond, 1))
+        return found
+
+    def _beyond(self) -> float:
+        """By how much the files of which nothing was measured enlarge it, by their size."""
+        sampled = sum(file.size for file in self.files if file.blocks or file.whole)
+        return sum(file.size for file in self.files) / sampled if sampled else 1.0
+
+    def _error(self, name: str, value: float, records: float, weighted: Sequence[tuple[float, Amounts]]) -> float:
+        count = len(weighted)
+        if count < 2 or not records:
+            return 0.0
+        ratio = value / records
+        rests = [weight * (getattr(block, name) - ratio * block.records) for weight, block in weighted]
+        missing = max(0.0, 1 - self.measured / records)
+        return 1.96 * sqrt(missing * count / (count - 1) * sum(rest * rest for rest in rests))
+
+
+def sample(formats: Sequence[Format], measure: Measure, *, records: int | None, limit: int | None) -> Sample:
+    """Measure about ``records`` records, spread over all files (None: everything); of each the first ``limit``."""
+    found = Sample([FileSample(max(1, format.path.stat().st_size)) for format in formats])
+    shares = _shares([file.size for file in found.files], records) if records else [0] * len(formats)
+    for file, format, share in zip(found.files, formats, shares, strict=True):
+        if records is None:
+            _measure_all(file, _first(format.read(START), limit), partial(measure, format))
+        elif share:
+            _measure_some(file, format, partial(measure, format), share // BLOCK, limit)
+    return found
+
+
+def _shares(sizes: Sequence[int], records: int) -> list[int]:
+    """``records`` shared out by size; with more files than places, every so many bytes the file that holds them."""
+    places = max(1, records // BLOCK)
+    total = sum(sizes)
+    shares = [0] * len(sizes)
+    reached, index = 0, 0
+    for place in range(places):
+        target = (2 * place + 1) * total // (2 * places)
+        while reached + sizes[index] <= target:
+            reached += sizes[index]
+            index += 1
+        shares[index] += BLOCK
+    return shares
+
+
+def _measure_all(file: FileSample, records: Iterator[Record | Rejected], measure: MeasureBlock) -> None:
+    total = Amounts()
+    for block in _blocks(records, TOGETHER):
+        total.add(measure(block))
+    file.blocks, file.records, file.whole = [total], total.records, True
+
+
+def _measure_some(file: FileSample, format: Format, measure: MeasureBlock, places: int, limit: int | None) -> None:
+    count = format.count() if limit is None else None
+    starts = format.starts(places) if count is not None and count > places * BLOCK else []
+    if count is None or len(starts) < min(FEWEST_PLACES, places):
+        _measure_some_of_all(file, _first(format.read(START), limit), measure, places)
+        return
+    file.records = float(count)
+    each = ceil(places * BLOCK / len(starts))
+    for start, following in zip_longest(starts, starts[1:]):
+        if block := list(takewhile(partial(_before, following), islice(format.read(start), each))):
+            file.blocks.append(measure(block))
+
+
+def _before(end: Position | None, record: Record | Rejected) -> bool:
+    if end is None:
+        return True
+    return record.offset < end.offset if end.offset else record.row < end.row
+
+
+def _measure_some_of_all(
+    file: FileSample, records: Iterator[Record | Rejected], measure: MeasureBlock, places: int
+) -> None:
+    """Measure every so many-th block: where there are twice as many as wanted every second is dropped, so that those
+    that are kept are spread evenly, however long the file turns out to be."""
+    every = 1
+    for number, block in enumerate(_blocks(records, BLOCK)):
+        file.records += sum(record.span for record in block)
+        if number % every:
+            continue
+        file.blocks.append(measure(block))
+        if len(file.blocks) > 2 * places:
+            file.blocks = file.blocks[::2]
+            every *= 2
+    file.whole = every == 1
+
+
+def _first(records: Iterable[Record | Rejected], limit: int | None) -> Iterator[Record | Rejected]:
+    left = limit
+    for record in records:
+        yield record
+        if left is not None:
+            left -= record.span
+            if left <= 0:
+                return
+
+
+def _blocks(records: Iterator[Record | Rejected], size: int) -> Iterator[list[Record | Rejected]]:
+    while block := list(islice(records, size)):
+        yield block

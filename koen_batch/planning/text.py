@@ -1,0 +1,135 @@
+"""A plan as text."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+
+from koen_batch.planning.plan import Plan
+from koen_batch.planning.sampling import Figure
+from koen_batch.progress import printable
+from koen_batch.reporting.charts import duration
+
+WIDTH = 22
+
+
+def render(plan: Plan) -> str:
+    """The plan in some thirty lines."""
+    return "\n".join(printable(line) for lines in _lines(plan) for line in lines.split("\n"))
+
+
+def _lines(plan: Plan) -> Iterator[str]:
+    amounts = plan.amounts
+    files = "1 file" if plan.files == 1 else f"{plan.files:,} files"
+    yield f"{plan.direction.replace('-', ' → ')}, {plan.model}, {files}"
+    yield _how(plan)
+    yield ""
+    yield _row("records", amounts["records"])
+    for name, label in (
+        ("unreadable", "  unreadable"),
+        ("nothing", "  texts with nothing"),
+        ("already", "  texts as wanted"),
+    ):
+        if amounts[name].value:
+            yield _row(
+                label, amounts[name], {"nothing": "to translate", "already": "in the language wanted"}.get(name, "")
+            )
+    yield _row("segments", amounts["segments"])
+    yield _row("  unique", amounts["unique"], _unique(plan))
+    if plan.memory:
+        yield _row("  in the memory", amounts["remembered"], "saved")
+        yield _row("  to be sent", _less(amounts["unique"], amounts["remembered"]))
+    yield _row("prompt tokens", amounts["prompt_tokens"], "of the first attempts, with the model's own tokenizer")
+    low, high = plan.output_tokens_range
+    yield f"{'output tokens':<{WIDTH}}about {plan.output_tokens:,}" + (f" ({low:,} to {high:,})" if low < high else "")
+    yield from _note(
+        f"an estimate: {plan.output_ratio.middle:.2f} for each token of the source; {plan.output_ratio.source}"
+    )
+    yield ""
+    yield "time"
+    yield from _here(plan)
+    yield from _on_gpus(plan)
+    yield ""
+    yield from _disk(plan)
+
+
+def _how(plan: Plan) -> str:
+    if plan.exact:
+        return f"everything was read: {plan.records_measured:,} records, counted"
+    share = plan.records_measured / max(plan.amounts["records"].value, 1)
+    return (
+        f"a sample of {plan.records_measured:,} records ({share:.2%}) at {plan.places:,} places; the rest follows from "
+        "them,\nand ± holds 95% by the differences between the places; --all reads everything"
+    )
+
+
+def _note(words: str) -> Iterator[str]:
+    """Lines below a figure."""
+    for line in textwrap.wrap(words, 120 - WIDTH):
+        yield " " * WIDTH + line
+
+
+def _row(label: str, figure: Figure, words: str = "") -> str:
+    value = f"{figure.value:,.0f}" + (f" ± {figure.error:,.0f}" if figure.error >= 0.5 else "")
+    return f"{label:<{WIDTH}}{value:<22}{words}".rstrip()
+
+
+def _less(figure: Figure, other: Figure) -> Figure:
+    return Figure(figure.value - other.value, max(figure.error, other.error))
+
+
+def _unique(plan: Plan) -> str:
+    segments = plan.amounts["segments"].value
+    share = f"{plan.amounts['unique'].value / segments:.1%}" if segments else "none"
+    return share if plan.exact else f"{share}, and at most that: the sample does not see repeats that are far apart"
+
+
+def _here(plan: Plan) -> Iterator[str]:
+    label = f"  {'here':<{WIDTH - 2}}"
+    if plan.here_seconds is None or plan.calibration is None:
+        why = plan.engine[0] if plan.engine and plan.engine[0].startswith("cannot run") else ""
+        yield label + (why or "not measured yet: --calibrate translates some sentences and keeps how fast that was")
+        return
+    found = plan.calibration
+    yield f"{label}about {duration(plan.here_seconds)}"
+    yield from _note(
+        f"{found.key.engine} on {found.key.machine}: {found.rate:,.1f} output tokens/s over {found.sentences} "
+        f"sentences ({found.date} UTC), {duration(found.load_seconds)} to load"
+    )
+
+
+def _on_gpus(plan: Plan) -> Iterator[str]:
+    if not plan.gpus:
+        yield (
+            "  on GPUs             not known: the model's weights are not here"
+            if plan.model != "echo"
+            else "  on GPUs             echo needs none"
+        )
+        return
+    for gpu in plan.gpus:
+        label = f"  {'one ' + gpu.name:<{WIDTH - 2}}"
+        if gpu.seconds is None:
+            yield f"{label}does not fit"
+        else:
+            yield f"{label}about {duration(gpu.seconds):<16}{gpu.dtype}, bound by {gpu.bound}"
+    yield from _note(
+        f"{plan.gpu_efficiency:.0%} of the roofline, which is the share taken as realistic: arithmetic, not measured"
+    )
+
+
+def _disk(plan: Plan) -> Iterator[str]:
+    disk = plan.disk
+    total = disk.output + disk.parts + disk.store
+    enough = "" if total <= disk.free else ": NOT ENOUGH"
+    label = f"{'disk':<{WIDTH}}"
+    yield f"{label}about {_size(disk.output)} of output, {_size(disk.store)} of segments in the working folder"
+    yield f"{'':<{WIDTH}}while it runs, with its parts: {_size(total)}; free there: {_size(disk.free)}{enough}"
+
+
+def _size(count: int) -> str:
+    size = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:,.0f} {unit}" if unit == "bytes" or size >= 10 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"
