@@ -95,7 +95,7 @@ def is_partition(manifest: Manifest) -> None:
         assert all(shard.file == number for shard in mine)
         assert [shard.start for shard in mine] == [START, *(shard.end for shard in mine)][: len(mine)]
         whole = source.format in ("srt", "vtt")
-        assert all(0 <= shard.rows and (whole or shard.rows <= manifest.rows_per_shard) for shard in mine)
+        assert all(shard.rows >= 0 and (whole or shard.rows <= manifest.rows_per_shard) for shard in mine)
         assert all(shard.rows for shard in mine[1:])
         if whole:
             assert len(mine) <= 1
@@ -112,7 +112,7 @@ def is_partition(manifest: Manifest) -> None:
     order=st.randoms(use_true_random=False),
 )
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_merged_shards_are_what_translate_makes(
+def test_merged_shards_are_what_translate_makes(  # noqa: PLR0917
     engine: Prepared,
     name: str,
     rows: list[int],
