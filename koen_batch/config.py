@@ -56,6 +56,12 @@ class ModelIdentity:
     prompt: str
     """Hash of the family's prompts in the job's direction."""
     adapter: str = ""
+    """Identity of its content; empty without one."""
+
+    @property
+    def title(self) -> str:
+        """What an answer is signed with: the model, and the identity of the adapter that it had."""
+        return f"{self.name} + {self.adapter}" if self.adapter else self.name
 
 
 def answer_settings(config: JobConfig, model: ModelIdentity) -> dict[str, Any]:

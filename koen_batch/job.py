@@ -147,6 +147,8 @@ def _translate(
                 "input": str(format.path.absolute()),
                 "config": asdict(config),
                 "model": engine.identity.name,
+                "title": engine.identity.title,
+                "adapter": str(adapter.absolute()) if (adapter := options.wishes.adapter) else None,
                 "answer": answer.hex(),
                 "store": str(store),
             },
@@ -159,7 +161,7 @@ def _translate(
             )
         else:
             _bring_segments(workdir, store, str(workdirs[0].fact("id")))
-            pending.append(Output(format, workdir, part_size=options.part_size, model=engine.identity.name))
+            pending.append(Output(format, workdir, part_size=options.part_size, model=engine.identity.title))
     if not pending:
         summary = session.nothing_to_do(engine)
     else:

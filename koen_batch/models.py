@@ -9,12 +9,15 @@ import struct
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from koen_batch import catalog, prompts, starter
 from koen_batch.chat_templates import template_of
 from koen_batch.conversion import content_id, convert_gguf
 from koen_batch.errors import UsageError
+
+if TYPE_CHECKING:
+    from koen_batch.adapters import Adapter
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 INSTEAD = "give --model a folder, or use --model starter, which needs no hub"
@@ -48,6 +51,8 @@ class Model:
     context: int
     """Tokens of prompt and answer together that the model was made for."""
     vocabulary: int
+    adapter: Adapter | None = None
+    """That it is used with, unmerged."""
 
     def kv_bytes_per_token(self, itemsize: int = 2) -> int:
         """Bytes that one token of one sequence holds in the cache: keys and values of every attention layer."""

@@ -52,7 +52,8 @@ def run(output: Path, *, only: Sequence[str], model: str | None, force: bool, op
         format = open_format(source, config)
         engine = prepare(config.direction, wishes)
         session = Session(config, options, progress, log)
-        settings = {"only": sorted(only), "model": engine.identity.name, "revision": engine.identity.revision}
+        model_now = {"model": engine.identity.title, "revision": engine.identity.revision}
+        settings = {"only": sorted(only), **model_now, "adapter": engine.identity.adapter}
         if not workdir.begin_second_pass(settings, lambda: _set_aside(store, only), force=force):
             done = workdir.finished() or {}
             session.tally.add(Tally.load(done["tally"]))
@@ -60,7 +61,7 @@ def run(output: Path, *, only: Sequence[str], model: str | None, force: bool, op
             return session.nothing_to_do(engine)
         return session.translate(
             engine,
-            [Output(format, workdir, part_size=options.part_size, model=job["model"])],
+            [Output(format, workdir, part_size=options.part_size, model=job.get("title", job["model"]))],
             answer=bytes.fromhex(job["answer"]),
             store=store,
             engine_log=workdir.log_file,
@@ -92,12 +93,15 @@ def _input_of(job: dict[str, Any]) -> Path:
 
 
 def _wishes(wishes: Wishes, model: str | None, job: dict[str, Any]) -> Wishes:
-    """The user's wishes, with the job's own model where they name none."""
+    """The user's wishes, with the job's own model and adapter where they name none."""
     if model:
         return dataclasses.replace(wishes, model=model)
     if job["model"] == "echo":
         return dataclasses.replace(wishes, engine="echo")
-    return dataclasses.replace(wishes, model=job["model"])
+    own = job.get("adapter")
+    if job["fingerprint"]["adapter"] and not (own or wishes.adapter):
+        raise UsageError(f"made by {job['model']} with an adapter: give that (--adapter FOLDER), or another --model")
+    return dataclasses.replace(wishes, model=job["model"], adapter=wishes.adapter or (Path(own) if own else None))
 
 
 def _set_aside(path: Path, only: Sequence[str]) -> None:

@@ -149,7 +149,7 @@ class Session:
             memory=memory,
             policy=Policy(ladder=config.ladder, protect=config.protect, accept_all=engine.accept_all),
             answer=answer,
-            model=engine.identity.name,
+            model=engine.identity.title,
             stages=self._stages,
             log=self.log,
             trace=self._trace,
@@ -178,7 +178,7 @@ class Session:
 
     def _finish(self, output: Output, engine: Prepared, scheduler: Scheduler) -> None:
         with self._stages("finalising"):
-            output.finalise({"model": engine.identity.name, "segments_sent": scheduler.counts.sent})
+            output.finalise({"model": engine.identity.title, "segments_sent": scheduler.counts.sent})
         self.tally.add(output.tally)
         self.log.write("finished", output=output.path, read=output.tally.read, rejected=output.tally.rejected)
 
@@ -194,7 +194,7 @@ class Session:
             seconds=time.monotonic() - self._begin,
             stages=self._stages.seconds,
             engine=engine,
-            model=model.identity.name,
+            model=model.identity.title,
             outputs=[output.path for output in outputs],
         )
 

@@ -67,9 +67,16 @@ def add_model_option(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def add_adapter_option(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--adapter", type=Path, metavar="FOLDER", help="a LoRA adapter of the model, or the training run that made it"
+    )
+
+
 def add_engine_options(group: argparse._ArgumentGroup) -> None:
     """Everything of :class:`koen_batch.engines.start.Wishes` but the model."""
     group.add_argument("--revision", help="the hub's revision of the model")
+    add_adapter_option(group)
     group.add_argument("--engine", choices=ENGINES, default="auto", help="default: auto")
     group.add_argument(
         "--dtype", choices=("auto", "float16", "bfloat16", "float32"), help="numeric type of the weights"
@@ -119,6 +126,7 @@ def wishes(arguments: argparse.Namespace) -> Wishes:
         engine=arguments.engine,
         model=arguments.model,
         revision=arguments.revision,
+        adapter=arguments.adapter,
         dtype=None if arguments.dtype == "auto" else arguments.dtype,
         tensor_parallel=arguments.tensor_parallel,
         replicas=arguments.replicas,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from koen_batch.commands.arguments import (
     ENGINES,
+    add_adapter_option,
     add_decoding_options,
     add_engine_options,
     add_model_option,
@@ -50,6 +51,7 @@ def add_shard(command: argparse.ArgumentParser) -> None:
     model = command.add_argument_group("model")
     add_model_option(model)
     model.add_argument("--revision", help="the hub's revision of the model")
+    add_adapter_option(model)
     model.add_argument(
         "--engine", choices=ENGINES, default="auto", help="echo needs no model; all others are the worker's choice"
     )
@@ -122,7 +124,7 @@ def _shard(arguments: argparse.Namespace) -> int:
     from koen_batch.shards import cutting
 
     config = config_of(arguments)
-    model = identity(config.direction, Wishes(arguments.engine, arguments.model, arguments.revision))
+    model = identity(config.direction, Wishes(arguments.engine, arguments.model, arguments.revision, arguments.adapter))
     cut = cutting.run(
         arguments.input,
         arguments.output,

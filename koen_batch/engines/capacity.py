@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from koen_batch.engines import vllm
 from koen_batch.engines.hardware import GIB, Hardware
 from koen_batch.errors import UsageError
 
@@ -52,8 +53,16 @@ class Load:
 
     @property
     def weights(self) -> int:
-        """Bytes."""
-        return self.model.parameters * self.item
+        """Bytes, those of an adapter included."""
+        return self.model.parameters * self.item + self.adapter
+
+    @property
+    def adapter(self) -> int:
+        """Bytes of the adapter, each of its layers as wide as vLLM makes it; 0 without one."""
+        adapter = self.model.adapter
+        if adapter is None:
+            return 0
+        return adapter.parameters * self.item * vllm.lora_rank(adapter.rank) // adapter.rank
 
     @property
     def sequence(self) -> int:

@@ -17,6 +17,7 @@ from koen_batch.engines.pool import PoolPlan
 from koen_batch.errors import UsageError
 
 if TYPE_CHECKING:
+    from koen_batch.adapters import Adapter
     from koen_batch.engines.start import Wishes
     from koen_batch.models import Model
 
@@ -142,6 +143,8 @@ def _engine(hardware: Hardware, model: Model, wishes: Wishes, gpus: tuple[Gpu, .
             "no engine to run a model with: neither vLLM nor torch with transformers is usable here"
             f"{f' ({obstacle})' if obstacle else ''}; run `make setup`, or take --engine echo, which needs no model"
         )
+    if model.adapter and not hardware.peft:
+        raise UsageError(f"--adapter {model.adapter.folder}: the engine hf needs peft for it (pip install peft)")
     reasons.append(f"engine hf: {obstacle}" if wishes.engine == "auto" else "engine hf: asked for")
     return "hf"
 
@@ -150,6 +153,9 @@ def _vllm_obstacle(hardware: Hardware, model: Model, gpus: tuple[Gpu, ...]) -> s
     """Why vLLM cannot run this model here; empty where nothing speaks against it."""
     if model.is_encoder_decoder:
         return f"{model.name} is an encoder-decoder model, which vLLM 0.32 does not run"
+    if model.adapter and (model.adapter.not_in_vllm or model.adapter.rank > vllm.LORA_RANKS[-1]):
+        what = model.adapter.not_in_vllm or f"rank {model.adapter.rank}"
+        return f"the adapter {model.adapter.name} has {what}, which vLLM 0.32 does not know"
     if gpus and hardware.vllm:
         return ""
     if gpus:
@@ -229,6 +235,10 @@ def _vllm(load: Load, wishes: Wishes, length: int, reasons: list[str]) -> Plan:
         "tensor_parallel_size": ranks,
         "gpu_memory_utilization": load.share,
     }
+    if adapter := load.model.adapter:
+        rank = vllm.lora_rank(adapter.rank)
+        settings |= {"adapter": str(adapter.folder), "max_lora_rank": rank}
+        reasons.append(f"{_named(adapter)}: not merged, {load.adapter / GIB:.2f} GiB in vLLM's rank {rank}")
     if _too_much_for_turing(load.hardware, load.model, load.dtype):
         settings["attention_backend"] = "FLEX_ATTENTION"
         reasons.append(f"FLEX_ATTENTION: {TOO_MUCH_FOR_TURING}; nobody has tried it")
@@ -271,6 +281,8 @@ def _huggingface(load: Load, wishes: Wishes, length: int, reasons: list[str]) ->
         raise UsageError(f"--tensor-parallel {wishes.tensor_parallel}: only vLLM spreads a model; here hf runs it")
     _, replicas, why = load.layout(replace(wishes, tensor_parallel=1))
     settings = _hf_settings(load, length, wishes.max_num_seqs)
+    if load.model.adapter:
+        reasons.append(f"{_named(load.model.adapter)}: merged into the weights as they are loaded")
     reasons += [why, f"batches of {settings['batch_tokens']} padded tokens, halved when memory runs out"]
     return Plan(
         engine="hf",
@@ -286,9 +298,13 @@ def _huggingface(load: Load, wishes: Wishes, length: int, reasons: list[str]) ->
     )
 
 
+def _named(adapter: Adapter) -> str:
+    return f"adapter {adapter.name} ({adapter.id}) of rank {adapter.rank}"
+
+
 def _fallback(load: Load, length: int) -> EngineSpec | None:
     """``hf`` on the first device; in float32 instead of float16 where that fits, as an overflow may be what failed."""
-    if not (load.hardware.torch and load.hardware.transformers):
+    if not (load.hardware.torch and load.hardware.transformers) or (load.model.adapter and not load.hardware.peft):
         return None
     if load.hardware.gpus:
         load = replace(load, hardware=replace(load.hardware, gpus=load.hardware.gpus[:1]))
@@ -303,6 +319,7 @@ def _fallback(load: Load, length: int) -> EngineSpec | None:
 def _hf_settings(load: Load, length: int, sequences: int | None) -> dict[str, str | int | float | bool | None]:
     """Settings of the Hugging Face engine; ``sequences``, if asked for, bounds a batch by rows of usual length."""
     tokens = sequences * SEQUENCE_TOKENS if sequences else load.batch_tokens()
+    adapter = {"adapter": str(load.model.adapter.folder)} if load.model.adapter else {}
     return {
         "model": str(load.model.folder),
         "dtype": load.dtype,
@@ -310,4 +327,5 @@ def _hf_settings(load: Load, length: int, sequences: int | None) -> dict[str, st
         "batch_tokens": tokens,
         "window": max(32, tokens // 64),
         "max_model_len": length,
+        **adapter,
     }

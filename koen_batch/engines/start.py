@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from koen_batch import models, prompts
+from koen_batch import adapters, models, prompts
 from koen_batch.asking import Asking
 from koen_batch.config import JobConfig, ModelIdentity
 from koen_batch.engines import choose, hardware
@@ -26,6 +27,7 @@ class Wishes:
     engine: str = "auto"
     model: str | None = None
     revision: str | None = None
+    adapter: Path | None = None
     dtype: str | None = None
     tensor_parallel: int | None = None
     replicas: int | None = None
@@ -76,11 +78,24 @@ def identity(direction: Direction, wishes: Wishes) -> ModelIdentity:
     a job into shards need not be able to run it. Raises UsageError where the model cannot be had."""
     if wishes.engine == "echo":
         return ModelIdentity("echo", "", prompts.prompt_hash(prompts.family("plain"), direction))
-    return _identity(models.resolve(wishes.model or DEFAULT_MODEL, revision=wishes.revision), direction)
+    return identity_of(find_model(wishes), direction)
 
 
-def _identity(model: models.Model, direction: Direction) -> ModelIdentity:
-    return ModelIdentity(model.name, model.revision, prompts.prompt_hash(model.family, direction))
+def find_model(wishes: Wishes, *, weights: bool = True) -> models.Model:
+    """The model, with the adapter and asked as that was trained to be, where there is one; ``weights`` as in
+    :func:`koen_batch.models.resolve`."""
+    name = wishes.model or DEFAULT_MODEL
+    if wishes.adapter is None:
+        return models.resolve(name, revision=wishes.revision, weights=weights)
+    adapter = adapters.read(wishes.adapter)
+    return adapters.attach(
+        adapter, models.resolve(name, revision=wishes.revision, family=adapter.family or None, weights=weights)
+    )
+
+
+def identity_of(model: models.Model, direction: Direction) -> ModelIdentity:
+    prompt = prompts.prompt_hash(model.family, direction)
+    return ModelIdentity(model.name, model.revision, prompt, model.adapter.id if model.adapter else "")
 
 
 def _echo(direction: Direction, wishes: Wishes) -> Prepared:
@@ -98,7 +113,7 @@ def _echo(direction: Direction, wishes: Wishes) -> Prepared:
 
 
 def _real(direction: Direction, wishes: Wishes) -> Prepared:
-    return planned(models.resolve(wishes.model or DEFAULT_MODEL, revision=wishes.revision), direction, wishes)
+    return planned(find_model(wishes), direction, wishes)
 
 
 def planned(model: models.Model, direction: Direction, wishes: Wishes) -> Prepared:
@@ -108,7 +123,7 @@ def planned(model: models.Model, direction: Direction, wishes: Wishes) -> Prepar
         plan=plan.pool,
         family=model.family,
         tokenizer=HuggingFace(model.folder),
-        identity=_identity(model, direction),
+        identity=identity_of(model, direction),
         context=plan.max_model_len,
         parameters=model.parameters,
         reasons=plan.reasons,

@@ -23,6 +23,9 @@ LOOP_PATTERN = 8
 LOOP_COUNT = 6
 """A pattern of at most 8 tokens that comes 6 times in a row ends a request as ``repetition``."""
 
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What ``max_lora_rank`` may be (vllm/config/lora.py)."""
+
 NOT_A_NUMBER = "the model computes NaN in this number format; try --dtype float32"
 
 CPU_MEMORY_SHARE = 0.3
@@ -44,6 +47,11 @@ def environment(tensor_parallel_size: int = 1) -> dict[str, str]:
     With one rank the engine's core stays in this process: it starts in seconds, and a process less can be orphaned.
     """
     return {**ENVIRONMENT, "VLLM_ENABLE_V1_MULTIPROCESSING": "0" if tensor_parallel_size == 1 else "1"}
+
+
+def lora_rank(rank: int) -> int:
+    """The ``max_lora_rank`` for an adapter of ``rank``; its own where vLLM knows none so great."""
+    return next((allowed for allowed in LORA_RANKS if allowed >= rank), rank)
 
 
 def llm_arguments(config: dict[str, Any], *, cpu: bool, enforce_eager: bool) -> dict[str, Any]:
@@ -98,6 +106,8 @@ class VllmEngine:
         max_num_batched_tokens: tokens of one step; None leaves it to vLLM.
         kv_cache_gib: size of the cache on a CPU, in GiB; None takes what ``gpu_memory_utilization`` allows.
         attention_backend: vLLM's name of one; None leaves it to vLLM.
+        adapter: folder of a LoRA adapter, which every request is asked with.
+        max_lora_rank: one of :data:`LORA_RANKS`, at least the adapter's own.
         enforce_eager: no compilation; starts sooner, runs slower.
     """
 
@@ -113,6 +123,8 @@ class VllmEngine:
         max_num_batched_tokens: int | None = None,
         kv_cache_gib: float | None = None,
         attention_backend: str | None = None,
+        adapter: str | None = None,
+        max_lora_rank: int = 16,
         enforce_eager: bool = False,
     ) -> None:
         config = read_config(Path(model))
@@ -141,6 +153,12 @@ class VllmEngine:
             "use_tqdm_on_load": False,
             "disable_log_stats": True,
         }
+        self._lora = None
+        if adapter:
+            from vllm.lora.request import LoRARequest
+
+            arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": max_lora_rank}
+            self._lora = LoRARequest("adapter", 1, adapter)
         self._engine = self._start(arguments)
         check_safe(self._engine.vllm_config, config, cpu=cpu, dtype=dtype)
         self._end = end_tokens(Path(model), config)
@@ -165,7 +183,7 @@ class VllmEngine:
             if request.tokens and not 0 <= min(request.tokens) <= max(request.tokens) < self._vocabulary:
                 raise ValueError(f"token {max(request.tokens)} is not in the model's vocabulary of {self._vocabulary}")
             parameters = self._sampling(request.decoding)
-            self._engine.add_request(str(request.id), tokens_input(request.tokens), parameters)
+            self._engine.add_request(str(request.id), tokens_input(request.tokens), parameters, lora_request=self._lora)
         except (ValueError, VLLMValidationError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             self._finished.append(Completion(request.id, [], "error", error=reason))

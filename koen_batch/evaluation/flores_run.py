@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from koen_batch import catalog, job, models
+from koen_batch import adapters, catalog, job, models
 from koen_batch.config import JobConfig
 from koen_batch.engines.pool import PoolPlan
 from koen_batch.engines.start import Wishes, prepare
@@ -79,6 +79,8 @@ def plan(names: Sequence[str], directions: Sequence[Direction], wishes: Wishes, 
         )
     if wishes.revision and len(names) > 1:
         raise UsageError(f"--revision {wishes.revision}: with {len(names)} models; give it with one model at a time")
+    if wishes.adapter and len(names) > 1:
+        raise UsageError(f"--adapter {wishes.adapter}: with {len(names)} models; give it with one model at a time")
     if spm := options.figures.get("spm"):
         metrics.evaluate(metrics.SPBLEU, ["x"], [["x"]], spm)  # a file that is no model is refused now, not in the end
     found = {direction: flores.load(options.data, options.split, direction) for direction in directions}
@@ -98,6 +100,7 @@ def _task(model: str, data: FloresData, wishes: Wishes, options: Options) -> Tas
     engine = prepare(data.direction, wishes)
     name = engine.identity.name
     name = Path(name).name if Path(name).exists() else name
+    name += f" + {adapters.name_of(wishes.adapter)}" if wishes.adapter and engine.identity.adapter else ""
     name += " (retry)" if options.retry else ""
     limit = options.limit if options.limit and options.limit < len(data.sources) else None
     folder = f"{scoring.folder_name(name, data.direction)}.{data.split}{f'.first-{limit}' if limit else ''}"
