@@ -83,7 +83,7 @@ def unwrap(segment: str) -> str:
 def fit(segment: str, translation: str) -> str:
     """``translation`` as it may stand where ``segment`` stood: without line breaks, and without markup that
     ``segment`` does not have, which would make it a list item, a heading, a table cell, code, a link or a tag."""
-    if _PLAIN.fullmatch(translation):
+    if _UNMARKED.fullmatch(translation):
         return translation
     fitted = " ".join(translation.splitlines())
     for mark, harmless in _HARMLESS.items():
@@ -98,7 +98,7 @@ def fit(segment: str, translation: str) -> str:
 _HARMLESS = {"`": "'", "|": "/", "](": "] (", "</": "< /", "<": "‹", "~~": "~"}
 # A block marker is one only with white space behind it.
 _BLOCK_START = re.compile(r"\A(?:(#{1,6}|[-*+]|\d{1,9}[.)])[ \t]+|()>[ \t]*)")
-_PLAIN = re.compile(r"[^\W\d_][^\n\r\v\f\x1c-\x1e\x85\u2028\u2029`|\]<~]*")
+_UNMARKED = re.compile(rf"(?![#*+>\d-])[^{LINE_BREAKS}`|\]<~]*+")
 
 
 def _is_plain_sentence(text: str) -> bool:

@@ -13,7 +13,7 @@ from typing import IO, Any
 from koen_batch.errors import StoppedError
 from koen_batch.failpoints import failpoint
 from koen_batch.formats.base import Format, Part
-from koen_batch.records import ALREADY, NOTHING, OK, START, Position, Record, Rejected, Translation
+from koen_batch.records import ALREADY, NOTHING, OK, START, UNFLAGGED, Position, Record, Rejected, Translation
 from koen_batch.reporting.trace import Trace
 from koen_batch.workdir import Workdir
 
@@ -188,7 +188,7 @@ class _OpenPart:
         if record.span:  # a blank line is none of the user's records
             for name in verdict:
                 self.tally.verdicts[name] += record.span
-            if any(translation.flagged for translation in translations):
+            if verdict not in UNFLAGGED:
                 fact = self._flagged(record, translations, verdict)
                 self._note("flagged.jsonl", fact)
                 if self._trace:

@@ -50,13 +50,14 @@ class _Text(msgspec.Struct):
 
 
 class _Entry(msgspec.Struct):
-    """A record in the reorder buffer, and how many of its segments are missing."""
+    """A record in the reorder buffer, how many segments it has, and how many of them are missing."""
 
     output: Output
     record: Record | Rejected
     size: int
     """Bytes of the record as it was read, and characters of its texts."""
     texts: list[_Text] = []
+    segments: int = 0
     missing: int = 0
     lost: str = ""
     """Why it cannot be translated, where one of its segments says so."""
@@ -197,7 +198,7 @@ class Pipeline:
             for index, piece in enumerate(text.pieces)
             if piece.translate
         ]
-        entry.missing = len(wanted)
+        entry.segments = entry.missing = len(wanted)
         return wanted
 
     def _text(self, value: str | None) -> _Text:
@@ -228,7 +229,7 @@ class Pipeline:
         else:
             translations = [self._join(text) for text in entry.texts]
             try:
-                entry.output.write(record, translations, sum(len(text.segments) for text in entry.texts))
+                entry.output.write(record, translations, entry.segments)
             except (ValueError, LookupError, TypeError) as error:
                 entry.output.reject(_raised(entry.output, record, error))
 
@@ -254,9 +255,10 @@ class Pipeline:
 
 
 def _size(record: Record | Rejected) -> int:
+    carried = record.next.offset - record.offset
     if isinstance(record, Rejected):
-        return record.next.offset - record.offset
-    return (record.size or record.next.offset - record.offset) + sum(len(text) for text in record.texts if text)
+        return carried
+    return (record.size or carried) + sum([len(text) for text in record.texts if text])
 
 
 def _rejected(output: Output, record: Record, reason: str) -> Rejected:

@@ -58,6 +58,7 @@ class Rejected(msgspec.Struct):
 OK = ("ok",)
 NOTHING = ("nothing_to_translate",)
 ALREADY = ("already_target",)
+UNFLAGGED = (OK, NOTHING, ALREADY)
 
 
 class Translation(msgspec.Struct, frozen=True):
@@ -71,7 +72,7 @@ class Translation(msgspec.Struct, frozen=True):
 
     @property
     def flagged(self) -> bool:
-        return self.verdict not in (OK, NOTHING, ALREADY)
+        return self.verdict not in UNFLAGGED
 
 
 class Piece(msgspec.Struct, frozen=True):

@@ -244,7 +244,7 @@ class Scheduler:
     def _judge(self, work: Work, answered: Sequence[str | None]) -> None:
         """Check an attempt; finish its segment, or ask again one step higher."""
         pairs = zip(work.pieces, answered, strict=True)
-        text = "".join(piece.text if answer is None else self._fitted(piece.text, answer) for piece, answer in pairs)
+        text = "".join([piece.text if answer is None else self._fitted(piece.text, answer) for piece, answer in pairs])
         parts = [completion for completion in work.completions if completion]
         flags = checks.check(
             work.source, text, finish_reason(parts), self._asking.direction, protect=self._policy.protect

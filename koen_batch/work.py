@@ -90,7 +90,10 @@ def split_further(pieces: Sequence[Piece], too_long: Sequence[int], language: st
 
 def finish_reason(completions: Sequence[Completion]) -> str:
     """``stop`` if all stopped, else how the first of the others ended."""
-    return next((c.finish_reason for c in completions if c.finish_reason != "stop"), "stop")
+    for completion in completions:
+        if completion.finish_reason != "stop":
+            return completion.finish_reason
+    return "stop"
 
 
 def confidence(completions: Sequence[Completion]) -> float | None:
