@@ -19,7 +19,7 @@ from koen_batch.commands.translate import add_record_options, config_of
 def add(command: argparse.ArgumentParser) -> None:
     command.description = (
         "What a job would take, before it starts: segments and tokens, what the memory saves, time, disk. Reads a "
-        "sample by default, translates nothing, and needs of the model only its tokenizer."
+        "sample by default, and needs of the model only its tokenizer."
     )
     command.set_defaults(command=_plan)
     command.add_argument("input", nargs="+", help="files, folders or globs; - reads standard input")

@@ -10,6 +10,7 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import BinaryIO, ClassVar, Protocol
 
@@ -79,10 +80,11 @@ class Format(ABC):
         """About how many records there are, for the progress bar; None where that takes reading it all."""
         return None
 
-    def starts(self, count: int) -> list[Position]:
-        """Up to ``count`` positions, spread over the file, at which reading can begin at little cost. Where records
-        can only be told from the beginning on, that is the only one. Rows in them may be wrong."""
-        return [START]
+    def windows(self, count: int, share: float) -> list[tuple[Position, Position]]:
+        """Up to ``count`` windows, spread evenly, that hold ``share`` of the file together: where reading begins, and
+        the row or offset from which on a record begins behind the window. Every record is in one with the same chance,
+        however long it is. None where records can only be told from the beginning on. Rows may be wrong."""
+        return []
 
     def walk(self) -> Iterator[tuple[int, int]]:
         """The span of each record and the offset behind it, in order: where the file can be cut into shards.
@@ -134,18 +136,18 @@ class ByteFormat(Format):
         with self.open() as file:
             return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
 
-    def starts(self, count: int) -> list[Position]:
+    def windows(self, count: int, share: float) -> list[tuple[Position, Position]]:
         if not self.line_by_line or compression.strip(self.path) != self.path:
-            return super().starts(count)
+            return super().windows(count, share)
         size = self.path.stat().st_size
-        found = {0: START}
+        found = []
         with self.open() as file:
-            for number in range(1, count):
-                file.seek(number * size // count - 1)
-                file.readline()
-                if (offset := file.tell()) < size:
-                    found[offset] = Position(number, offset)
-        return list(found.values())
+            for place in (number * size // count for number in range(count)):
+                file.seek(max(0, place - 1))
+                if place:
+                    file.readline()
+                found.append((Position(0, file.tell()), Position(0, place + ceil(size * share / count))))
+        return found
 
     def extents(self, start: Position, end: Position) -> list[tuple[int, int]]:
         if not self.line_by_line or compression.strip(self.path) != self.path:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
+from math import ceil
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -119,16 +120,14 @@ class Parquet(Format):
             rows: int = file.metadata.num_rows
             return rows
 
-    def starts(self, count: int) -> list[Position]:
-        """The beginnings of row groups: up to a row inside one, the group must be decoded."""
+    def windows(self, count: int, share: float) -> list[tuple[Position, Position]]:
+        """At the beginnings of row groups: up to a row inside one, the group must be decoded."""
         with self._open() as file:
             sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-        rows = list(accumulate(sizes, initial=0))[:-1]
-        return (
-            [Position(rows[number * len(rows) // count]) for number in range(count)]
-            if len(rows) > count
-            else [Position(row) for row in rows]
-        )
+        *begins, rows = accumulate(sizes, initial=0)
+        count = min(count, len(begins))
+        chosen = [begins[number * len(begins) // count] for number in range(count)]
+        return [(Position(row), Position(row + ceil(rows * share / count))) for row in chosen]
 
     def walk(self) -> Iterator[tuple[int, int]]:
         return ((1, 0) for _ in range(self.count() or 0))

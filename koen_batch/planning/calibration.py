@@ -26,6 +26,7 @@ class Key(msgspec.Struct, frozen=True):
     machine: str
     model: str
     revision: str
+    adapter: str
     engine: str
     settings: dict[str, str | int | float | bool | None]
     replicas: int
@@ -64,6 +65,7 @@ def key_of(prepared: Prepared, config: JobConfig) -> Key:
         machine=gpus or f"{machine.cpu_name}, {len(machine.cpus)} cores",
         model=prepared.identity.name,
         revision=prepared.identity.revision,
+        adapter=prepared.identity.adapter,
         engine=spec.name,
         settings={name: value for name, value in spec.settings.items() if name != "model"},
         replicas=len(prepared.plan.specs),

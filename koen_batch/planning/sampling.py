@@ -1,6 +1,6 @@
 """Records spread over the inputs, and what all of them come to by those.
 
-Where reading can begin anywhere at little cost (:meth:`koen_batch.formats.base.Format.starts`), blocks of records are
+Where reading can begin anywhere at little cost (:meth:`koen_batch.formats.base.Format.windows`), blocks of records are
 read at places that are spread evenly. Other files are read from end to end, and only some of their blocks measured.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
-from itertools import islice, takewhile, zip_longest
-from math import ceil, sqrt
+from itertools import islice, takewhile
+from math import sqrt
 
 import msgspec
 
@@ -19,7 +19,7 @@ from koen_batch.planning.measuring import Amounts
 from koen_batch.records import START, Position, Record, Rejected
 
 BLOCK = 16
-"""Records that are read at one place. Neighbours resemble each other: many places say more than many records."""
+"""Records that are read at one place, about. Neighbours resemble each other: many places say more than many records."""
 
 TOGETHER = 256
 """Records that are measured together where all are."""
@@ -40,18 +40,23 @@ class Figure(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class FileSample:
-    """What was measured of a file. ``records`` are all that it has (``known``: counted, not estimated)."""
+    """What was measured of a file of ``size`` bytes."""
 
     size: int
-    """Bytes of the file."""
     blocks: list[Amounts] = field(default_factory=list)
     records: float = 0
+    """All that it has, counted; 0 where nothing was measured of it."""
     whole: bool = False
     """Whether everything was measured."""
 
     @property
     def measured(self) -> float:
         return sum(block.records for block in self.blocks)
+
+    @property
+    def weight(self) -> float:
+        """Records that each of the measured stands for."""
+        return self.records / self.measured if self.measured else 0.0
 
 
 @dataclass(slots=True)
@@ -73,37 +78,29 @@ class Sample:
         return sum(len(file.blocks) for file in self.files)
 
     def figures(self) -> dict[str, Figure]:
-        """All amounts of the whole, by name.
-
-        A block counts for as many records as its file has for each of those measured. The error is that of a ratio
-        estimator over blocks as clusters (Cochran, Sampling Techniques, 1977, 6.4 and 9A.2): it knows the differences
-        between the places, and nothing of what no place has shown.
-        """
-        total, weighted = Amounts(), list[tuple[float, Amounts]]()
+        """All amounts of the whole, by name. Records are counted, also where only some are measured."""
+        total = Amounts()
         for file in self.files:
-            weight = file.records / file.measured if file.measured else 0.0
-            weighted += [(weight, block) for block in file.blocks]
             for block in file.blocks:
-                total.add(block, weight)
-        beyond = self._beyond()
+                total.add(block, file.weight)
+        sampled = sum(file.size for file in self.files if file.records)
+        beyond = sum(file.size for file in self.files) / sampled if sampled else 1.0
         found = {}
         for one in fields(Amounts):
             value = getattr(total, one.name)
-            error = 0.0 if self.whole else self._error(one.name, value, total.records, weighted)
+            error = 0.0 if self.whole else self._error(one.name, value)
             found[one.name] = Figure(round(value * beyond, 1), round(error * beyond, 1))
         return found
 
-    def _beyond(self) -> float:
-        """By how much the files of which nothing was measured enlarge it, by their size."""
-        sampled = sum(file.size for file in self.files if file.blocks or file.whole)
-        return sum(file.size for file in self.files) / sampled if sampled else 1.0
-
-    def _error(self, name: str, value: float, records: float, weighted: Sequence[tuple[float, Amounts]]) -> float:
-        count = len(weighted)
+    def _error(self, name: str, value: float) -> float:
+        """Half of the 95 % interval of a ratio estimator over the blocks as clusters (Cochran, Sampling Techniques,
+        1977, 6.4 and 9A.2). It knows the differences between the places, and nothing of what no place has shown."""
+        blocks = [(file.weight, block) for file in self.files for block in file.blocks]
+        count, records = len(blocks), sum(file.records for file in self.files)
         if count < 2 or not records:
             return 0.0
         ratio = value / records
-        rests = [weight * (getattr(block, name) - ratio * block.records) for weight, block in weighted]
+        rests = [weight * (getattr(block, name) - ratio * block.records) for weight, block in blocks]
         missing = max(0.0, 1 - self.measured / records)
         return 1.96 * sqrt(missing * count / (count - 1) * sum(rest * rest for rest in rests))
 
@@ -144,20 +141,17 @@ def _measure_all(file: FileSample, records: Iterator[Record | Rejected], measure
 
 def _measure_some(file: FileSample, format: Format, measure: MeasureBlock, places: int, limit: int | None) -> None:
     count = format.count() if limit is None else None
-    starts = format.starts(places) if count is not None and count > places * BLOCK else []
-    if count is None or len(starts) < min(FEWEST_PLACES, places):
+    enough = count is not None and count > places * BLOCK
+    windows = format.windows(places, places * BLOCK / count) if count and enough else []
+    if not count or len(windows) < min(FEWEST_PLACES, places):
         _measure_some_of_all(file, _first(format.read(START), limit), measure, places)
         return
     file.records = float(count)
-    each = ceil(places * BLOCK / len(starts))
-    for start, following in zip_longest(starts, starts[1:]):
-        if block := list(takewhile(partial(_before, following), islice(format.read(start), each))):
-            file.blocks.append(measure(block))
+    for begin, end in windows:
+        file.blocks.append(measure(list(takewhile(partial(_before, end), format.read(begin)))))
 
 
-def _before(end: Position | None, record: Record | Rejected) -> bool:
-    if end is None:
-        return True
+def _before(end: Position, record: Record | Rejected) -> bool:
     return record.offset < end.offset if end.offset else record.row < end.row
 
 
