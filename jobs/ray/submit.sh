@@ -9,5 +9,5 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-exec ray job submit --runtime-env "$here/runtime_env.yaml" --entrypoint-num-cpus 1 -- \
+exec ray job submit --runtime-env "$here/runtime_env.yaml" -- \
     koen-batch translate "$@" --ray auto

@@ -48,9 +48,9 @@ def replicas(text: str) -> int | None:
 
 
 def ray_address(text: str) -> str:
-    """``auto``, ``local`` or ``HOST:PORT``; not a file that stands behind an option whose value may be left out."""
+    """``auto``, ``local``, ``HOST:PORT`` or nothing; not a file behind an option whose value may be left out."""
     host, colon, port = text.rpartition(":")
-    if text in ("auto", "local") or (colon and host and "/" not in host and port.isdecimal()):
+    if text in ("", "auto", "local") or (colon and host and "/" not in host and port.isdecimal()):
         return text
     if text.startswith("ray://"):
         raise argparse.ArgumentTypeError(
