@@ -10,7 +10,7 @@ from pathlib import Path
 
 from koen_batch.formats.base import Format
 from koen_batch.records import OK, Record, Rejected, Translation
-from koen_batch.store import Segment, Store
+from koen_batch.store import Segment, Store, segment_key
 
 MOST_RECORDS = 1000
 """Weighed of each file."""
@@ -73,8 +73,8 @@ class Scales:
             path = Path(folder) / "store.sqlite"
             store = Store(path)
             rows = [
-                Segment(number.to_bytes(16, "little"), self._stand_in(source), "", -0.5, "greedy", "a model's name")
-                for number, source in enumerate(self.sources)
+                Segment(segment_key(b"", source), self._stand_in(source), "", -0.5, "greedy", "a model's name")
+                for source in self.sources
             ]
             store.commit(rows, [])
             store.close()
