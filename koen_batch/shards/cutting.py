@@ -21,8 +21,8 @@ def run(
     A manifest that is there already and says the same stays untouched; UsageError where it says something else, unless
     ``restart``: then the markers of what was committed go first.
     """
-    found, notes = inputs.search(given, config.direction.target, config.format)
     storage = Storage(job)
+    found, notes = inputs.search(given, storage, config.direction.target, config.format)
     manifest = make(found, config, model, rows_per_shard)
     if storage.read(MANIFEST) is not None and not restart:
         there = Manifest.load(storage)

@@ -11,7 +11,7 @@ from koen_batch import discovery
 from koen_batch.discovery import SIDE_SUFFIXES, WORK_SUFFIX
 from koen_batch.errors import InputError
 from koen_batch.formats import registry
-from koen_batch.shards.storage import filesystem, is_remote, told
+from koen_batch.shards.storage import Storage, filesystem, is_remote, told
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +23,24 @@ class Found:
     below: Path
 
 
-def search(inputs: Sequence[str], target: str, format_name: str | None) -> tuple[list[Found], list[str]]:
-    """The files that ``inputs`` stand for, in order, and what to tell the user about files left out."""
+def search(
+    inputs: Sequence[str], job: Storage | None, target: str, format_name: str | None
+) -> tuple[list[Found], list[str]]:
+    """The files that ``inputs`` stand for, those of this machine first, without those of the ``job`` itself, and what
+    to tell the user about files left out. Raises InputError where there are none, or one is of no known format."""
     found: list[Found] = []
     notes: list[str] = []
+    if local := [given for given in inputs if not is_remote(given)]:
+        files, notes = discovery.search(local, None, target, format_name=format_name)
+        found += [Found(str(one.path), str(one.path.absolute()), one.below) for one in files]
     for given in inputs:
         if is_remote(given):
             found += _search_remote(given, format_name)
-        else:
-            files, skipped = discovery.search([given], None, target, format_name=format_name)
-            found += [Found(str(one.path), str(one.path.absolute()), one.below) for one in files]
-            notes += skipped
-    return list({one.url: one for one in found}.values()), notes
+    own = f"{job.local or job.url}/" if job else None
+    files_by_url = {one.url: one for one in found if own is None or not one.url.startswith(own)}
+    if not files_by_url:
+        raise InputError(f"{' '.join(inputs)}: nothing to translate but the job itself")
+    return list(files_by_url.values()), notes
 
 
 def _search_remote(given: str, format_name: str | None) -> list[Found]:

@@ -109,7 +109,7 @@ def _ray() -> Any:
 def _places(given: Sequence[str], output: str | None, config: JobConfig, options: RunOptions) -> list[str]:
     """Where the outputs will be; raises UsageError, before anything is translated, where something else is there."""
     target = config.direction.target
-    found, _ = inputs.search(given, target, config.format)
+    found, _ = inputs.search(given, None, target, config.format)
     places = discovery.place([(one.url, Path(one.below)) for one in found], output, target)
     for place in places:
         if not is_remote(place) and not options.overwrite:

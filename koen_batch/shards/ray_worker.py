@@ -123,7 +123,7 @@ class Worker:
             engine = replace(engine, reasons=(), running=pool)
             work = folder / "work"
             with self._telling() as news:
-                news.ready, news.kept = True, [int(path.name) for path in work.glob("[0-9]*")]
+                news.ready, news.kept = True, [int(path.stem) for path in work.glob("*.koen")]
             while (first := self._next(None)) is not None:
                 shards = chain([first], iter(lambda: self._next(NEXT_SECONDS), None))
                 summary = worker.run(

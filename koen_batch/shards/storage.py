@@ -17,7 +17,7 @@ from uuid import uuid4
 from koen_batch.errors import InputError, KoenError, StoppedError, UsageError
 from koen_batch.workdir import commit_rename, sync
 
-CHUNK = 1 << 22
+CHUNK = 1 << 24
 """Bytes read at once from a remote file."""
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "hf": "hf"}
@@ -99,7 +99,7 @@ class Storage:
     def size(self, name: str) -> int | None:
         """The size of an object; None if it is not there."""
         with told(self.url_of(name)):
-            self._fs.invalidate_cache(self._fs._parent(self._path(name)))
+            self._fs.invalidate_cache()
             try:
                 size: int = self._fs.info(self._path(name))["size"]
             except FileNotFoundError:
