@@ -75,10 +75,11 @@ def prepare(direction: Direction, wishes: Wishes) -> Prepared:
 
 def identity(direction: Direction, wishes: Wishes) -> ModelIdentity:
     """Which model would answer, and how it would be asked, found without planning an engine: a machine that only cuts
-    a job into shards need not be able to run it. Raises UsageError where the model cannot be had."""
+    a job into shards need not be able to run it, and fetches no weights. Raises UsageError where the model cannot be
+    had."""
     if wishes.engine == "echo":
         return ModelIdentity("echo", "", prompts.prompt_hash(prompts.family("plain"), direction))
-    return identity_of(find_model(wishes), direction)
+    return identity_of(find_model(wishes, weights=False), direction)
 
 
 def find_model(wishes: Wishes, *, weights: bool = True) -> models.Model:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
 import threading
 from collections.abc import Iterator
 from itertools import chain
@@ -17,6 +19,7 @@ from sharding import CONFIG, ECHO, OPTIONS, Sharding, files_of
 from koen_batch.commands.shards import chosen, folder_name, numbers
 from koen_batch.config import ModelIdentity
 from koen_batch.errors import InputError, StoppedError, UsageError
+from koen_batch.pipeline import Interrupted
 from koen_batch.shards import cutting, merge, status, worker
 from koen_batch.shards.commits import marker_name
 from koen_batch.shards.manifest import Manifest, ranges
@@ -125,6 +128,16 @@ def test_a_file_that_is_refused_makes_no_job(sharding: Sharding) -> None:
         Manifest.load(Storage(job_of(sharding)))
 
 
+def test_a_job_in_the_folder_of_its_inputs(sharding: Sharding, corpus: Path) -> None:
+    """Its own files are no inputs."""
+    (sharding.folder / "work").mkdir()
+    first = sharding.cut([str(sharding.folder)], job_of(sharding), 7)
+    assert sharding.cut([str(sharding.folder)], job_of(sharding), 7) == first
+    assert [source.name for source in first.sources] == [str(corpus)]
+    with pytest.raises(InputError, match="nothing to translate but the job itself"):
+        sharding.cut([job_of(sharding)], job_of(sharding), 7)
+
+
 @pytest.mark.parametrize("name", ["manifest.json", "shards.jsonl"])
 def test_a_damaged_manifest_is_told_in_one_line(sharding: Sharding, corpus: Path, name: str) -> None:
     sharding.cut([str(corpus)], job_of(sharding), 7)
@@ -201,6 +214,27 @@ def test_a_folder_in_use_is_refused(sharding: Sharding, corpus: Path) -> None:
 
     worker.run(job_of(sharding), shards(), OPTIONS, work=sharding.folder / "work", engine=sharding.engine)
     assert status.of(job_of(sharding)).missing == [1, 2, 3, 4]
+
+
+def test_stopped_in_the_middle_of_a_shard(sharding: Sharding, corpus: Path) -> None:
+    """A signal: what is finished is kept as a part, and the shard has two of them in the end."""
+    manifest = sharding.cut([str(corpus)], job_of(sharding), 12)
+
+    def shards() -> Iterator[int]:
+        yield 0
+        yield 1
+        os.kill(os.getpid(), signal.SIGTERM)  # all is read, and some of it with the engine
+        yield 2
+
+    slow = dataclasses.replace(OPTIONS, wishes=dataclasses.replace(ECHO, echo_latency=0.05))
+    with pytest.raises(Interrupted):
+        worker.run(job_of(sharding), shards(), slow, work=sharding.folder / "work")
+    done = status.of(job_of(sharding)).done
+    assert done < len(manifest.shards)
+    sharding.work(job_of(sharding), [0, 1, 2])
+    (sharding.folder / "out").mkdir()
+    sharding.merge(job_of(sharding), f"{sharding.folder}/out/")
+    assert files_of(sharding.folder / "out") == files_of(sharding.translated([str(corpus)]))
 
 
 @pytest.mark.parametrize("what", ["revision", "prompt", "name"])
