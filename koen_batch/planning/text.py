@@ -10,7 +10,10 @@ from koen_batch.planning.sampling import Figure
 from koen_batch.progress import printable
 from koen_batch.reporting.charts import duration
 
-WIDTH = 22
+WIDTH = 26
+
+_KEPT = {"unreadable": "unreadable", "nothing": "nothing to translate", "already": "translated already"}
+"""Records, and texts, of which nothing is sent."""
 
 
 def render(plan: Plan) -> str:
@@ -24,22 +27,19 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield f"{plan.direction.replace('-', ' → ')}, {plan.model}, {files}"
     yield _how(plan)
     yield ""
-    yield _row("records", amounts["records"])
-    for name, label in (
-        ("unreadable", "  unreadable"),
-        ("nothing", "  texts with nothing"),
-        ("already", "  texts as wanted"),
-    ):
+    yield _row("records", _shown(amounts["records"]))
+    for name, label in _KEPT.items():
         if amounts[name].value:
-            yield _row(
-                label, amounts[name], {"nothing": "to translate", "already": "in the language wanted"}.get(name, "")
-            )
-    yield _row("segments", amounts["segments"])
-    yield _row("  unique", amounts["unique"], _unique(plan))
+            yield _row(f"  {label}", _shown(amounts[name]))
+    yield _row("segments", _shown(amounts["segments"]))
+    yield _row("  unique", _most(plan, amounts["unique"]), _unique(plan))
     if plan.memory:
-        yield _row("  in the memory", amounts["remembered"], "saved")
-        yield _row("  to be sent", _less(amounts["unique"], amounts["remembered"]))
-    yield _row("prompt tokens", amounts["prompt_tokens"], "of the first attempts, with the model's own tokenizer")
+        yield _row("  in the memory", _shown(amounts["remembered"]), "saved")
+        sent = Figure(amounts["unique"].value - amounts["remembered"].value, amounts["unique"].error)
+        yield _row("  to be sent", _most(plan, sent))
+    yield _row(
+        "prompt tokens", _most(plan, amounts["prompt_tokens"]), "of first attempts, with the model's own tokenizer"
+    )
     low, high = plan.output_tokens_range
     yield f"{'output tokens':<{WIDTH}}about {plan.output_tokens:,}" + (f" ({low:,} to {high:,})" if low < high else "")
     yield from _note(
@@ -69,19 +69,23 @@ def _note(words: str) -> Iterator[str]:
         yield " " * WIDTH + line
 
 
-def _row(label: str, figure: Figure, words: str = "") -> str:
-    value = f"{figure.value:,.0f}" + (f" ± {figure.error:,.0f}" if figure.error >= 0.5 else "")
-    return f"{label:<{WIDTH}}{value:<22}{words}".rstrip()
+def _row(label: str, figure: str, words: str = "") -> str:
+    return f"{label:<{WIDTH}}{figure:<30}{words}".rstrip()
 
 
-def _less(figure: Figure, other: Figure) -> Figure:
-    return Figure(figure.value - other.value, max(figure.error, other.error))
+def _shown(figure: Figure) -> str:
+    return f"{figure.value:,.0f}" + (f" ± {figure.error:,.0f}" if figure.error >= 0.5 else "")
+
+
+def _most(plan: Plan, figure: Figure) -> str:
+    """An amount that repeats make smaller, of which a sample knows only those in itself."""
+    return _shown(figure) if plan.exact else f"at most {_shown(figure)}"
 
 
 def _unique(plan: Plan) -> str:
     segments = plan.amounts["segments"].value
     share = f"{plan.amounts['unique'].value / segments:.1%}" if segments else "none"
-    return share if plan.exact else f"{share}, and at most that: the sample does not see repeats that are far apart"
+    return share if plan.exact else f"{share} of the sample's, which misses repeats that are far apart"
 
 
 def _here(plan: Plan) -> Iterator[str]:
@@ -100,11 +104,8 @@ def _here(plan: Plan) -> Iterator[str]:
 
 def _on_gpus(plan: Plan) -> Iterator[str]:
     if not plan.gpus:
-        yield (
-            "  on GPUs             not known: the model's weights are not here"
-            if plan.model != "echo"
-            else "  on GPUs             echo needs none"
-        )
+        why = "the echo engine needs none" if plan.model == "echo" else "not known: the model's weights are not here"
+        yield f"  {'on GPUs':<{WIDTH - 2}}{why}"
         return
     for gpu in plan.gpus:
         label = f"  {'one ' + gpu.name:<{WIDTH - 2}}"

@@ -191,7 +191,7 @@ def test_a_sample_says_that_it_is_one_and_is_about_right(tmp_path: Path) -> None
     assert everything.amounts["unique"].value == 9000 - sum(n % 7000 % 5 == n % 5 for n in range(7000, 9000))
     assert part.amounts["unique"].value >= everything.amounts["unique"].value
     shown = text.render(part)
-    for words in ("a sample of", "±", "--all", "at most that", "an estimate", "not measured", "arithmetic"):
+    for words in ("a sample of", "±", "--all", "at most", "an estimate", "not measured", "arithmetic"):
         assert words in shown or (words == "arithmetic" and not part.gpus), words
     assert "counted" in text.render(everything)
     assert "±" not in text.render(everything)
