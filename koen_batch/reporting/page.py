@@ -132,7 +132,7 @@ def _figures(run: Run) -> list[tuple[str, str]]:
         ("records read", f"{summary.records_read:,}"),
         ("written", f"{summary.records_written:,}"),
         ("rejected", f"{summary.records_rejected:,}"),
-        ("flagged", f"{sum(count for name, count, kind in _kinds(summary) if kind == 'flag'):,}"),
+        ("flags", f"{sum(count for name, count, kind in _kinds(summary) if kind == 'flag'):,}"),
         ("segments", f"{summary.segments:,}"),
         ("sent to the engine", f"{summary.segments_sent:,}"),
         ("output tokens", f"{summary.output_tokens:,}"),
