@@ -54,7 +54,9 @@ def _search_remote(given: str, format_name: str | None) -> list[Found]:
             names, base = [path], path.rpartition("/")[0]
         else:
             base = path.rstrip("/")
-            names = [name for name in sorted(fs.find(path)) if _supported(name, format_name)]
+            there = sorted(fs.find(path))
+            made = {name.partition(f"{WORK_SUFFIX}/")[0] for name in there if f"{WORK_SUFFIX}/" in name}
+            names = [name for name in there if _supported(name, format_name) and name not in made]
     if not names:
         raise InputError(f"{given}: nothing to translate there; check the name")
     if format_name is None:

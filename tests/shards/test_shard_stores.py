@@ -128,6 +128,8 @@ def test_the_default_place_is_beside_the_input(place: str, sharding: Sharding) -
     sharding.work(f"{place}/job", [0])
     sharding.merge(f"{place}/job")
     assert Storage(f"{place}/in").read("a.ko.jsonl")
+    again = sharding.cut([f"{place}/in"], f"{place}/job2", 7)
+    assert [source.below for source in again.sources] == ["a.jsonl"], "what we made is no input"
 
 
 def test_only_the_bytes_of_a_shard_are_fetched(place: str, sharding: Sharding) -> None:
