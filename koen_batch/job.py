@@ -136,8 +136,12 @@ def _translate(
     store = workdirs[0].store_file.absolute()
     answer = digest(answer_settings(config, engine.identity))
     pending = []
-    for format, workdir in zip(formats, workdirs, strict=True):
+    for workdir in workdirs:
         stack.callback(workdir.close)
+        workdir.take(overwrite=options.overwrite)
+    if options.restart or not all(workdir.done_file.exists() for workdir in workdirs):
+        engine = session.start(engine, workdirs[0].log_file, stack)
+    for format, workdir in zip(formats, workdirs, strict=True):
         settings = job_settings(config, engine.identity, input_hash=file_hash(format.path), format_name=format.name)
         workdir.open(
             settings,

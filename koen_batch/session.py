@@ -7,7 +7,7 @@ import gc
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
@@ -62,6 +62,16 @@ class Session:
         self._stages = Stages()
         self._trace = Trace() if options.report else None
 
+    def start(self, engine: Prepared, log: Path, stack: contextlib.ExitStack) -> Prepared:
+        """``engine``, running: its processes load the model while inputs are hashed, read and tokenised. It ends with
+        ``stack``, unless it ran before."""
+        if engine.running:
+            return engine
+        pool = Pool(engine.plan, log, self.progress.say, on_ready=self._engine_ready)
+        stack.callback(pool.close)
+        pool.start()
+        return replace(engine, running=pool)
+
     def translate(
         self,
         engine: Prepared,
@@ -90,10 +100,8 @@ class Session:
             memory = Memory(self._options.memory) if self._options.memory else None
             if memory:
                 stack.callback(memory.close)
-            pool = engine.running
-            if pool is None:
-                pool = Pool(engine.plan, engine_log, self.progress.say, on_ready=self._engine_ready)
-                stack.callback(pool.close)
+            pool = self.start(engine, engine_log, stack).running
+            assert pool
             scheduler = self._scheduler(engine, pool, segments, memory, answer)
             signals = stack.enter_context(stop_signals())
             known = outputs if isinstance(outputs, Sequence) else []

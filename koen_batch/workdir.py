@@ -134,19 +134,25 @@ class Workdir:
                 f"{self.output} exists and was not made by this job: --overwrite replaces it, -o names another"
             )
 
-    def open(
-        self, fingerprint: Mapping[str, Any], *, restart: bool, overwrite: bool, facts: Mapping[str, Any] | None = None
-    ) -> None:
-        """Take the lock; begin the job, or go on with it if its fingerprint is the same; refuse otherwise.
-
-        ``facts`` is what else a later command must know of the job; it decides nothing.
-        """
+    def take(self, *, overwrite: bool) -> None:
+        """Take the lock: nobody else works on this output from now on."""
         if not overwrite:
             self.refuse_foreign()
-        ours = self.job_file.exists()
         failpoint("create working folder")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = Lock(self.folder)
+
+    def open(
+        self, fingerprint: Mapping[str, Any], *, restart: bool, overwrite: bool, facts: Mapping[str, Any] | None = None
+    ) -> None:
+        """Begin the job, or go on with it if its fingerprint is the same; refuse otherwise. Takes the lock, too, where
+        that was not done before.
+
+        ``facts`` is what else a later command must know of the job; it decides nothing.
+        """
+        if self._lock is None:
+            self.take(overwrite=overwrite)
+        ours = self.job_file.exists()
         if restart and ours:
             self._forget()
             ours = False
@@ -197,7 +203,8 @@ class Workdir:
     def _forget(self) -> None:
         """Start over: all but the lock goes; an output that was in place stays until it is replaced."""
         for entry in self.folder.iterdir():
-            if entry.name in {"lock", "job.json"}:  # job.json is replaced next: this stays a job of ours throughout
+            # job.json is replaced next: this stays a job of ours throughout. An engine that is starting writes its log.
+            if entry in {self.folder / "lock", self.job_file, self.log_file}:
                 continue
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 

@@ -179,10 +179,14 @@ class Pool:
     def capacity(self) -> int:
         return self.plan.window * len(self._specs)
 
-    def submit(self, request: Request) -> None:
-        """Queue a request; the first one starts the replicas, which load while more is read and tokenised."""
+    def start(self) -> None:
+        """Start the replicas, unless they run: they load while the caller reads and tokenises."""
         if not self._replicas:
             self._replicas = [_Replica(spec, self.log) for spec in self._specs]
+
+    def submit(self, request: Request) -> None:
+        """Queue a request; the first one starts the replicas."""
+        self.start()
         self._queue.append(request)
 
     def poll(self) -> list[Completion]:

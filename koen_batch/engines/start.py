@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
 from koen_batch import adapters, models, prompts
@@ -43,7 +45,7 @@ class Prepared:
 
     plan: PoolPlan
     family: prompts.Family
-    tokenizer: Tokenizer
+    read_tokenizer: Callable[[], Tokenizer]
     identity: ModelIdentity
     context: int
     """Tokens that a prompt and its answer may have together."""
@@ -55,6 +57,11 @@ class Prepared:
     """Of the model; 0 where there is none."""
     running: Pool | None = None
     """The engine, where it runs already; it then goes on running after the job."""
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Read when it is first needed: a large vocabulary takes seconds, in which the engine can be loading."""
+        return self.read_tokenizer()
 
     def asking(self, config: JobConfig) -> Asking:
         """How a job asks this model."""
@@ -106,7 +113,7 @@ def _echo(direction: Direction, wishes: Wishes) -> Prepared:
     return Prepared(
         plan=PoolPlan((spec,) * (wishes.replicas or 1), window=2 * sequences),
         family=family,
-        tokenizer=CodePoints(),
+        read_tokenizer=CodePoints,
         identity=identity(direction, wishes),
         context=wishes.max_model_len or ECHO_CONTEXT,
         accept_all=True,
@@ -123,7 +130,7 @@ def planned(model: models.Model, direction: Direction, wishes: Wishes) -> Prepar
     return Prepared(
         plan=plan.pool,
         family=model.family,
-        tokenizer=HuggingFace(model.folder),
+        read_tokenizer=partial(HuggingFace, model.folder),
         identity=identity_of(model, direction),
         context=plan.max_model_len,
         parameters=model.parameters,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -177,7 +178,7 @@ def _engine(config: JobConfig, wishes: Wishes) -> tuple[models.Model | None, Pre
         return model, Prepared(
             plan=PoolPlan((), 0),
             family=model.family,
-            tokenizer=HuggingFace(model.folder),
+            read_tokenizer=partial(HuggingFace, model.folder),
             identity=start.identity_of(model, config.direction),
             context=wishes.max_model_len or min(model.context or choose.CPU_CONTEXT, choose.CPU_CONTEXT),
             parameters=model.parameters,
