@@ -59,20 +59,21 @@ class Model:
         return 2 * self.attention_layers * self.kv_heads * self.head_dim * itemsize
 
 
-def resolve(name: str, *, revision: str | None = None, family: str | None = None) -> Model:
+def resolve(name: str, *, revision: str | None = None, family: str | None = None, weights: bool = True) -> Model:
     """The model that ``name`` means: a name of the catalogue, a folder, a GGUF file or a hub id, in this order.
 
-    The hub is asked only for what is not on this machine yet. Raises UsageError, in one line, where the model
-    cannot be had or used.
+    The hub is asked only for what is not on this machine yet. Without ``weights``, configuration and tokenizer are
+    enough, and nothing else is fetched; where there are none, ``parameters`` is 0. Raises UsageError, in one line,
+    where the model cannot be had or used.
     """
     entry = catalog.load().get(name)
-    folder, commit = _folder(name, entry, revision)
-    config = read_config(folder)
+    folder, commit = _folder(name, entry, revision, weights)
+    config = read_config(folder, weights=weights)
     chosen = family or (entry.family if entry else "") or guess_family(folder, config)
     return _describe(name, folder, commit or folder_id(folder), prompts.family(chosen, folder), config)
 
 
-def _folder(name: str, entry: catalog.Entry | None, revision: str | None) -> tuple[Path, str]:
+def _folder(name: str, entry: catalog.Entry | None, revision: str | None, weights: bool) -> tuple[Path, str]:
     """Where the model lies, and which it is: the hub's commit, or the name of a converted file's folder, which holds
     the file's identity; empty for a folder of the user's."""
     if entry is not None and entry.engine == "none":
@@ -80,10 +81,10 @@ def _folder(name: str, entry: catalog.Entry | None, revision: str | None) -> tup
     if entry is not None and not (entry.hub or entry.package):
         raise UsageError(f"{name}: id unknown: pass a path (--model FOLDER or --model FILE.gguf)")
     if entry is not None and entry.hub:
-        return _from_hub(entry.hub, revision, entry.file)
+        return _from_hub(entry.hub, revision, entry.file, weights)
     path = Path(name).expanduser()
     if entry is None and not path.exists() and HUB_ID.fullmatch(name):
-        return _from_hub(name, revision, "")
+        return _from_hub(name, revision, "", weights)
     if revision:
         raise UsageError(f"--revision {revision}: {name} is not from the hub, only models from there have revisions")
     if entry is not None:
@@ -97,7 +98,7 @@ def _folder(name: str, entry: catalog.Entry | None, revision: str | None) -> tup
     raise UsageError(f"--model {name}: no such folder or GGUF file, and no name that `koen-batch models` lists")
 
 
-def _from_hub(hub_id: str, revision: str | None, file: str) -> tuple[Path, str]:
+def _from_hub(hub_id: str, revision: str | None, file: str, weights: bool) -> tuple[Path, str]:
     """A snapshot from the hub, the local copy first, and its commit; a GGUF ``file`` of it is converted."""
     try:
         import huggingface_hub
@@ -105,13 +106,13 @@ def _from_hub(hub_id: str, revision: str | None, file: str) -> tuple[Path, str]:
         raise UsageError(
             f"{hub_id}: the hub's client is not installed (pip install 'koen-batch[hf]'); {INSTEAD}"
         ) from error
-    snapshot = _local_snapshot(hub_id, revision, file)
+    snapshot = _local_snapshot(hub_id, revision, file, weights)
     if snapshot is None:
-        snapshot = Path(_download(huggingface_hub, hub_id, revision, file))
+        snapshot = Path(_download(huggingface_hub, hub_id, revision, file, weights))
     return (convert_gguf(snapshot / file) if file else snapshot), snapshot.name
 
 
-def _local_snapshot(hub_id: str, revision: str | None, file: str) -> Path | None:
+def _local_snapshot(hub_id: str, revision: str | None, file: str, weights: bool) -> Path | None:
     """The local copy, if it is complete: a download that was cut short leaves a folder without all its weights."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -120,7 +121,12 @@ def _local_snapshot(hub_id: str, revision: str | None, file: str) -> Path | None
         snapshot = Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
     except LocalEntryNotFoundError:
         return None
-    complete = (snapshot / file).is_file() if file else _weights_complete(snapshot)
+    if file:
+        complete = (snapshot / file).is_file()
+    elif weights:
+        complete = _weights_complete(snapshot)
+    else:
+        complete = (snapshot / "config.json").is_file() and (snapshot / "tokenizer.json").is_file()
     return snapshot if complete else None
 
 
@@ -130,14 +136,14 @@ def _weights_complete(folder: Path) -> bool:
     return (folder / "config.json").is_file() and bool(weight_files(folder))
 
 
-def _download(hub: Any, hub_id: str, revision: str | None, file: str) -> str:
+def _download(hub: Any, hub_id: str, revision: str | None, file: str, weights: bool) -> str:
     """Fetch a snapshot. One request with a short timeout goes first, so that a machine without the hub learns it in
     seconds; the client alone would retry for minutes."""
     try:
         info = hub.HfApi().model_info(hub_id, revision=revision, timeout=5)
         names = [sibling.rfilename for sibling in info.siblings or []]
-        weights = "*.safetensors" if any(name.endswith(".safetensors") for name in names) else "pytorch_model*"
-        wanted = [file] if file else ["*.json", "*.jinja", weights]
+        kind = "*.safetensors" if any(name.endswith(".safetensors") for name in names) else "pytorch_model*"
+        wanted = [file] if file else ["*.json", "*.jinja", *([kind] if weights else [])]
         return str(hub.snapshot_download(hub_id, revision=info.sha, allow_patterns=wanted))
     except hub.errors.GatedRepoError as error:
         raise UsageError(
@@ -168,7 +174,7 @@ def folder_id(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path, *, weights: bool = True) -> dict[str, Any]:
     """The ``config.json`` of a model; UsageError, in one line, where the folder holds no model that can be run."""
     file = folder / "config.json"
     if not file.is_file():
@@ -182,7 +188,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         config: dict[str, Any] = json.loads(file.read_bytes())
     except ValueError as error:
         raise UsageError(f"{file}: not valid JSON: {error}") from error
-    if not weight_files(folder):
+    if weights and not weight_files(folder):
         raise UsageError(f"{folder}: no weights (*.safetensors or pytorch_model*.bin) in it")
     return config
 
