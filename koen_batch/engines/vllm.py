@@ -60,12 +60,16 @@ def llm_arguments(config: dict[str, Any], *, cpu: bool, enforce_eager: bool) -> 
     - On a CPU the custom op ``rotary_embedding`` stays off. vLLM 0.32's ``RotaryEmbedding.forward_cpu`` is wrong on
       three-dimensional queries (LFM2), silently; compiled code does not use it, eager code does (the class of
       vllm-project/vllm#31643).
+    - On a CPU no prompt is cut over two steps: vLLM 0.32 then turns back the row's random numbers, which torch's
+      generator for CPUs cannot, and the engine dies of the first request that is sampled with a seed
+      (``GPUModelRunner._bookkeeping_sync``: ``gen.set_offset``).
     - Prefix caching is off for hybrid models, where it costs a step for each prompt.
     - A ``config.json`` of LFM2 that transformers wrote lacks what vLLM reads for the widths of its layers.
     """
     arguments: dict[str, Any] = {"enable_prefix_caching": not is_hybrid(config)}
     if cpu:
         arguments["compilation_config"] = {"custom_ops": ["all" if enforce_eager else "none", "-rotary_embedding"]}
+        arguments["enable_chunked_prefill"] = False
     if config.get("model_type") == "lfm2":
         hidden = config["hidden_size"]
         wanted = {"conv_dim": hidden, "conv_dim_out": hidden, "block_dim": hidden, "block_auto_adjust_ff_dim": False}
@@ -138,6 +142,8 @@ class VllmEngine:
             gpu_memory_utilization = min(gpu_memory_utilization, CPU_MEMORY_SHARE)
             if kv_cache_gib is not None:
                 arguments["kv_cache_memory_bytes"] = int(kv_cache_gib * 2**30)
+            if max_model_len and not max_num_batched_tokens:  # the longest prompt fits beside all that run
+                max_num_batched_tokens = max_model_len + max_num_seqs
         arguments |= {
             "model": model,
             "dtype": dtype,

@@ -1,0 +1,103 @@
+"""The engines as a job drives them and bare, in one process and with one copy of the model.
+
+Requests that are numbered from :data:`BARE` on are answered by the library's own call, all that have come together;
+the others as in a job. Nothing of the adapter's loop runs for them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from koen_batch.engines.base import Completion, Request
+from koen_batch.engines.huggingface import HuggingFaceEngine, batches
+from koen_batch.engines.vllm import VllmEngine
+
+BARE = 1 << 40
+"""Ids from here on are of the bare pass; no job has as many requests."""
+
+ENGINES = {"vllm": "koen_batch.bench.bare:BareVllm", "hf": "koen_batch.bench.bare:BareHuggingFace"}
+"""The engine that takes the place of a registered one (:func:`koen_batch.engines.registry.build`)."""
+
+
+class BareVllm(VllmEngine):
+    """vLLM's ``LLM``, whose engine the adapter drives and whose ``generate`` is the bare pass."""
+
+    def _start(self, arguments: dict[str, Any]) -> Any:
+        from vllm import LLM
+
+        self._llm = LLM(**arguments)
+        self._bare: list[Request] = []
+        return self._llm.llm_engine
+
+    def submit(self, request: Request) -> None:
+        if request.id >= BARE:
+            self._bare.append(request)
+        else:
+            super().submit(request)
+
+    def poll(self) -> list[Completion]:
+        if not self._bare:
+            return super().poll()
+        from vllm.inputs import tokens_input
+
+        requests, self._bare = self._bare, []
+        # Neither pass may find the other's prompts in the cache.
+        self._llm.reset_prefix_cache()
+        prompts: list[Any] = [tokens_input(request.tokens) for request in requests]
+        outputs = self._llm.generate(
+            prompts,
+            [self._sampling(request.decoding) for request in requests],
+            use_tqdm=False,
+        )
+        self._llm.reset_prefix_cache()
+        return [
+            msgspec.structs.replace(self._completion(output), id=request.id)
+            for request, output in zip(requests, outputs, strict=True)
+        ]
+
+
+class BareHuggingFace(HuggingFaceEngine):
+    """A model in transformers: as a job drives it, and batches sorted by length through its plain ``generate``."""
+
+    def __init__(self, model: str, **settings: Any) -> None:
+        super().__init__(model, **settings)
+        self._bare: list[Request] = []
+
+    def submit(self, request: Request) -> None:
+        if request.id >= BARE:
+            self._bare.append(request)
+        else:
+            super().submit(request)
+
+    def poll(self) -> list[Completion]:
+        if not self._bare:
+            return super().poll()
+        requests, self._bare = self._bare, []
+        return [completion for batch in batches(requests, self.batch_tokens) for completion in self._plain(batch)]
+
+    def _plain(self, batch: list[Request]) -> list[Completion]:
+        """One batch with the greatest budget of its rows; a row counts up to its own end."""
+        import torch
+
+        inputs, budgets = self._inputs(batch)
+        end = sorted({*batch[0].decoding.stop_token_ids, *self._end})
+        with torch.inference_mode():
+            rows = self._model.generate(
+                **inputs, max_new_tokens=max(budgets), pad_token_id=self._padding, eos_token_id=end, do_sample=False
+            )
+        begin = inputs.get("decoder_input_ids", inputs["input_ids"]).shape[1]
+        return [
+            Completion(request.id, tokens, reason)
+            for request, row in zip(batch, rows[:, begin:].tolist(), strict=True)
+            for tokens, reason in [until(row, end)]
+        ]
+
+
+def until(row: list[int], end: list[int]) -> tuple[list[int], str]:
+    """The tokens before the first that ends an answer, and how it ended."""
+    for index, token in enumerate(row):
+        if token in end:
+            return row[:index], "stop"
+    return row, "length"
