@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from koen_batch import models
-from koen_batch.engines.base import Decoding, Request
+from koen_batch import adapters, models
+from koen_batch.engines import parity, vllm
+from koen_batch.engines.base import Decoding, EngineSpec, Request
+from koen_batch.engines.parity import Answers
 from koen_batch.languages import Direction
 from koen_batch.tokenization import HuggingFace
 from train import recipe
@@ -98,34 +100,54 @@ def test_what_cannot_be_merged_is_one_line(
     assert not (tmp_path / "m").exists()
 
 
-def answers(engine: Any, requests: list[Request], *, together: bool) -> dict[int, list[int]]:
-    done: dict[int, list[int]] = {}
-    for batch in [requests] if together else [[request] for request in requests]:
-        for request in batch:
-            engine.submit(request)
-        while not all(request.id in done for request in batch):
-            done |= {completion.id: completion.tokens for completion in engine.poll()}
-    return done
+@pytest.fixture(scope="module")
+def prompts(adapter: Path) -> list[Request]:
+    """Translations to be asked for, as the adapter was trained to be asked."""
+    model = models.resolve(str(adapter / "base"), family="koen")
+    tokenizer = HuggingFace(model.folder)
+    rendered = tokenizer.encode([model.family.render(text, Direction.to("ko")) for text in TEXTS])
+    stops = tuple(stop for stop in map(tokenizer.token_id, model.family.stop) if stop is not None)
+    return [Request(number, ids, Decoding(32, stop_token_ids=stops)) for number, ids in enumerate(rendered)]
+
+
+def ask_hf(folder: Path, prompts: list[Request], **settings: Any) -> tuple[Answers, Answers]:
+    """Hugging Face's answers, in a batch and alone; in this process, which has loaded transformers already."""
+    from koen_batch.engines.huggingface import HuggingFaceEngine
+
+    return parity.ask_both(HuggingFaceEngine(str(folder), dtype="float32", **settings), prompts)
+
+
+def in_vllm(folder: Path, **settings: Any) -> EngineSpec:
+    small = {"max_model_len": 256, "max_num_seqs": 8, "kv_cache_gib": 0.1}
+    return EngineSpec("vllm", {"model": str(folder), "dtype": "float32", **small, **settings}, vllm.environment())
+
+
+@pytest.fixture(scope="module")
+def of_merged(merged: Path, prompts: list[Request]) -> tuple[Answers, Answers]:
+    return ask_hf(merged, prompts)
+
+
+def test_an_adapter_beside_its_base_answers_as_the_merged_model(
+    adapter: Path, of_merged: tuple[Answers, Answers], prompts: list[Request]
+) -> None:
+    beside = ask_hf(adapter / "base", prompts, adapter=str(adapter / "final"))
+    assert parity.compare("adapter", beside, of_merged, "float32").ok
+    base = ask_hf(adapter / "base", prompts)
+    assert parity.compare("base", base, of_merged, "float32").equal < len(prompts), "the adapter changes the answers"
+    assert any(answer.tokens for answer in of_merged[0].values())
 
 
 @pytest.mark.slow
 @pytest.mark.real
 @pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed")
-def test_both_engines_translate_alike_in_a_batch_and_alone(merged: Path) -> None:
-    from koen_batch.engines.huggingface import HuggingFaceEngine
-    from koen_batch.engines.vllm import VllmEngine
-
-    model = models.resolve(str(merged))
-    tokenizer = HuggingFace(model.folder)
-    prompts = tokenizer.encode([model.family.render(text, Direction.to("ko")) for text in TEXTS])
-    stops = tuple(stop for stop in map(tokenizer.token_id, model.family.stop) if stop is not None)
-    requests = [Request(number, ids, Decoding(32, stop_token_ids=stops)) for number, ids in enumerate(prompts)]
-    found = []
-    for engine in (
-        HuggingFaceEngine(str(merged), dtype="float32"),
-        VllmEngine(str(merged), dtype="float32", max_model_len=256, max_num_seqs=8, kv_cache_gib=0.1),
-    ):
-        found += [answers(engine, requests, together=together) for together in (True, False)]
-        engine.close()
-    assert all(one == found[0] for one in found)
-    assert any(found[0].values())
+@pytest.mark.parametrize("eager", [True, False], ids=["eager", "compiled"])
+def test_vllm_answers_as_hugging_face_merged_and_not(
+    adapter: Path, merged: Path, of_merged: tuple[Answers, Answers], prompts: list[Request], eager: bool
+) -> None:
+    whole = in_vllm(merged, enforce_eager=eager)
+    rank = vllm.lora_rank(adapters.read(adapter).rank)
+    beside = in_vllm(adapter / "base", enforce_eager=eager, adapter=str(adapter / "final"), max_lora_rank=rank)
+    for spec in (whole, beside):
+        found = parity.compare("tiny", parity.ask(spec, prompts), of_merged, "float32")
+        print(found)
+        assert found.ok, str(found)
