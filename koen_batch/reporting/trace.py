@@ -157,7 +157,7 @@ class Trace:
         for completion in completions:
             tokens = len(completion.tokens)
             cell.tokens += tokens
-            self.answer_tokens[min(tokens, LONGEST)] += 1
+            self.answer_tokens[tokens if tokens < LONGEST else LONGEST] += 1
 
     def _change(self, in_flight: int) -> Cell:
         """The cell of this moment; until now, as many were in flight as when that was last noted."""
@@ -184,8 +184,8 @@ class Trace:
         """Segments that are done: characters of each source and of its translation."""
         self._cell(self._clock() - self._begin).segments += len(lengths)
         for source, translation in lengths:
-            self.source_chars[min(source, LONGEST)] += 1
-            self.translation_chars[min(translation, LONGEST)] += 1
+            self.source_chars[source if source < LONGEST else LONGEST] += 1
+            self.translation_chars[translation if translation < LONGEST else LONGEST] += 1
 
     def committed(self) -> None:
         """A part is durable."""
