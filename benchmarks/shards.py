@@ -54,7 +54,9 @@ def job(folder: Path, rows: int, rows_per_shard: int) -> dict[str, Cost]:
     corpus(folder / "in.jsonl", rows)
     out = ("-o", f"{name}.jsonl", "--quiet")
     return {
-        "shard": timed(folder, "shard", "in.jsonl", "-o", name, "--rows-per-shard", str(rows_per_shard), *ECHO),
+        "shard": timed(
+            folder, "shard", "in.jsonl", "-o", name, "--rows-per-shard", str(rows_per_shard), "--quiet", *ECHO
+        ),
         "worker": timed(folder, "worker", name, "--shard", "0", "--of", "1", "--quiet"),
         "status": timed(folder, "status", name, "--json"),
         "merge": timed(folder, "merge", name, *out),

@@ -56,6 +56,10 @@ class Marker:
 
     def wrong(self, shard: Shard) -> str | None:
         """Why this cannot be ``shard``; None if it can."""
+        own = f"{PARTS}/{shard.number:06d}/"
+        for name, one in ((name, one) for _, files in self.parts for name, one in files.items()):
+            if name not in FILES or one.name.rpartition("/")[0] + "/" != own:
+                return f"{one.name} is no object of it"
         tally = self.tally
         if not tally.balanced or tally.read != shard.rows:
             return f"{tally.read} of {shard.rows} rows, {tally.written} written and {tally.rejected} rejected"

@@ -114,6 +114,21 @@ def test_resumed_on_another_machine(reference: tuple[dict[str, bytes], list[str]
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
+def test_merge_killed_at_every_step(reference: tuple[dict[str, bytes], list[str]], tmp_path: Path) -> None:
+    expected, _ = reference
+    folder = cut(tmp_path / "job")
+    assert work(folder).returncode == 0
+    step = 1
+    while koen(folder, "merge", "JOB", kill_at=step).returncode == -signal.SIGKILL:
+        assert merged(folder) == expected
+        for left in folder.glob("in.ko.jsonl*"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        step += 1
+    assert step > 10
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_killed_at_every_step(reference: tuple[dict[str, bytes], list[str]], tmp_path: Path) -> None:
     expected, steps = reference
     for number in range(1, len(steps) + 1):

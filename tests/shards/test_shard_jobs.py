@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from itertools import chain
@@ -92,6 +94,37 @@ def test_every_shard_is_one_tasks_of_an_array() -> None:
 def test_ranges_and_numbers_are_inverse(shards: list[int]) -> None:
     assert not shards or numbers(ranges(shards)) == sorted(shards)
     assert "/" not in folder_name(ranges(shards * 30))
+
+
+def test_the_commands_from_end_to_end(tmp_path: Path, corpus: Path) -> None:
+    """As Kubernetes would call them: a worker by its index, which ends with 0 also where a record was rejected."""
+
+    def koen(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "koen_batch.cli", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "TMPDIR": str(tmp_path), **environment},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    cut = koen("shard", "in.jsonl", "-o", "JOB", "--to", "ko", "--engine", "echo", "--rows-per-shard", "16")
+    assert (cut.returncode, cut.stderr.splitlines()[0]) == (0, "31 records of 1 files in 2 shards in JOB")
+    early = koen("merge", "JOB")
+    assert early.returncode == 1
+    assert early.stderr.count("\n") == 1
+    assert "--shard 0-1`" in early.stderr
+    assert koen("worker", "JOB", "--quiet", JOB_COMPLETION_INDEX="0").returncode == 0
+    assert json.loads(koen("status", "JOB", "--json").stdout)["missing"] == [1]
+    last = koen("worker", "JOB", "--shard", "1", "--summary", "summary.json")
+    assert last.returncode == 0, last.stderr
+    assert json.loads((tmp_path / "summary.json").read_bytes())["records_read"] == 15
+    merged = koen("merge", "JOB", "--summary", "summary.json")
+    assert merged.returncode == 3, merged.stderr
+    assert json.loads((tmp_path / "summary.json").read_bytes())["records_rejected"] == 1
+    assert len(corpus.with_name("in.ko.jsonl").read_bytes().splitlines()) == 30
 
 
 # --- cutting -----------------------------------------------------------------------------------------------
@@ -331,8 +364,15 @@ def test_a_marker_that_lies_about_its_rows_is_damage(sharding: Sharding, corpus:
     facts["parts"][0][0]["tally"]["written"] -= 1
     marker.write_text(json.dumps(facts))
     assert status.of(job).damaged == {1: "7 of 7 rows, 5 written and 1 rejected"}
-    shutil.copyfile(sharding.folder / "JOB" / marker_name(0), marker)
+    facts["parts"][0][0]["tally"]["written"] += 1
+    facts["parts"][0][0]["next"] = [13, 1]
+    marker.write_text(json.dumps(facts))
     assert status.of(job).damaged == {1: "it does not end where the next one begins"}
+    shutil.copyfile(sharding.folder / "JOB" / marker_name(0), marker)
+    assert "is no object of it" in status.of(job).damaged[1]
+    facts["parts"][0][1]["data"]["name"] = "parts/000001/../../../secret"
+    marker.write_text(json.dumps(facts))
+    assert "secret is no object of it" in status.of(job).damaged[1]
     assert sharding.work(job, [1]).notes[0].startswith("1 shards committed"), "what is damaged is made again"
 
 
