@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import small_corpus
 
-import koen_batch
 from koen_batch.evaluation import flores, lines
 
 
@@ -38,19 +36,6 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PATH": path}
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """An input of a few rows, one of them bad, and what ``translate`` makes of it."""
-
-    path: Path
-    translated: bytes
-
-
 @pytest.fixture
-def corpus(tmp_path: Path) -> Corpus:
-    path = tmp_path / "corpus.jsonl"
-    rows = [json.dumps({"id": n, "text": f"Sentence number {n} of the corpus."}) for n in range(25)]
-    path.write_text("\n".join([*rows[:7], "no JSON", *rows[7:]]) + "\n")
-    alone = tmp_path / "alone" / "corpus.jsonl"
-    koen_batch.translate(str(path), to="ko", engine="echo", output=str(alone))
-    return Corpus(path, alone.read_bytes())
+def corpus(tmp_path: Path) -> small_corpus.SmallCorpus:
+    return small_corpus.make(tmp_path)
