@@ -92,7 +92,8 @@ class Pipeline:
         on_finished: Callable[[Output], None],
     ) -> None:
         self.begun: list[Output] = []
-        """The outputs that were asked for so far: the next one is, when all records before it are read."""
+        """The outputs under way: the next one is asked for when all records of the one before are read, and one that is
+        finished is let go, with all that its format holds."""
         self._outputs = outputs
         self._scheduler = scheduler
         self._treatment = treatment
@@ -213,6 +214,7 @@ class Pipeline:
             entry = self._buffer[0]
             if isinstance(entry, Output):
                 self._on_finished(entry)
+                self.begun.remove(entry)
             elif entry.missing:
                 return
             else:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from sharding import CONFIG, Sharding, files_of
 
 from koen_batch.engines.start import Prepared
+from koen_batch.job import open_format
 from koen_batch.records import START
 from koen_batch.shards.manifest import Manifest
 
@@ -140,6 +141,21 @@ def test_merged_shards_are_what_translate_makes(  # noqa: PLR0917
         expected = sharding.translated([str(given_file)], config)
         assert files_of(Path(folder) / "merged") == files_of(expected)
         assert merged.records_read == merged.records_written + merged.records_rejected
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_walk_finds_the_records_that_reading_finds(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where lines are longer than what is read of them."""
+    for module in ("jsonl", "text"):
+        monkeypatch.setattr(f"koen_batch.formats.{module}.MAX_LINE", 24)
+    path = tmp_path / name
+    path.write_bytes(FILES[name](list(range(60)), False))
+    format = open_format(path, CONFIG)
+    read = list(format.read())
+    assert list(format.walk()) == [(record.span, record.next.offset) for record in read]
+    assert sum(record.span for record in read) == read[-1].next.row
 
 
 def test_the_manifest_is_a_pure_function_of_inputs_and_settings(sharding: Sharding) -> None:
