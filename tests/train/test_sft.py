@@ -6,14 +6,11 @@ import json
 import os
 import shutil
 import subprocess
-import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
+from training import ROOT, TORCHRUN, command, kill_after, losses
 
 from koen_batch import models
 from koen_batch.errors import StoppedError, UsageError
@@ -27,7 +24,6 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 pl = pytest.importorskip("polars")
 
-ROOT = Path(__file__).parents[2]
 LORA = ["method=lora", "lora_rank=4", "lora_alpha=8", "lora_dropout=0.2", "epochs=2", "save_steps=4"]
 """Twelve steps, six an epoch; the dropout draws from the random state that a checkpoint must bring back."""
 
@@ -56,10 +52,6 @@ def train(data: Path, folder: Path, settings: list[str], **more: Any) -> list[di
     order = Order(recipe=recipe.load("tiny", settings), data=data, output=folder, **more)
     assert sft(order) == 0
     return curves.read(folder / "metrics.jsonl")
-
-
-def losses(rows: list[dict[str, Any]]) -> dict[int, float]:
-    return dict(zip(*curves.series(rows, "loss"), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -118,31 +110,6 @@ def test_a_finished_run_is_left_alone_and_another_one_is_refused(
     assert {path: path.stat().st_mtime_ns for path in full.rglob("*") if path.name != "lock"} == before
     with pytest.raises(UsageError, match=r"recipe.learning_rate: 0.003 there, 0.1 now.*--restart"):
         train(data, full, ["epochs=4", "save_steps=5", "keep=2", "learning_rate=0.1"], validation=data)
-
-
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-
-
-def command(data: Path, folder: Path, settings: list[str], launcher: Sequence[str] = ()) -> list[str]:
-    arguments = ["--recipe", "tiny", "--data", str(data), "-o", str(folder), "--set", *settings]
-    return [sys.executable, *launcher, "-m", "train", "sft", *arguments]
-
-
-def kill_after(run: list[str], metrics: Path, step: int) -> None:
-    """Start a run and send all its processes SIGKILL as soon as it has logged ``step``."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    log = metrics.parent.with_name("said.txt")
-    with log.open("w") as said, subprocess.Popen(run, cwd=ROOT, env=environment, stdout=said, stderr=said) as process:
-        deadline = time.monotonic() + 240
-        while process.poll() is None and time.monotonic() < deadline:
-            if any(row["step"] >= step for row in curves.read(metrics)):
-                break
-            time.sleep(0.01)
-        running = process.poll() is None
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)] if running else []
-        for member in family:
-            member.kill()
-    assert running, log.read_text()
 
 
 def test_a_run_killed_in_its_second_epoch_goes_on_with_the_losses_of_an_uninterrupted_one(
