@@ -59,8 +59,8 @@ class Plan:
     """Requests in flight in each replica."""
     specs: tuple[EngineSpec, ...]
     """One for each replica."""
-    fallback: EngineSpec | None
-    """What starts instead where that engine does not work after all."""
+    fallback: tuple[EngineSpec, ...]
+    """What starts instead where that engine does not work after all; nothing where it is empty."""
     reasons: tuple[str, ...]
 
     @property
@@ -260,7 +260,7 @@ def _vllm(load: Load, wishes: Wishes, length: int, reasons: list[str]) -> Plan:
         max_model_len=length,
         window=vllm.WINDOW_FACTOR * sequences,
         specs=tuple(EngineSpec("vllm", settings, {**fixed, **place}) for place in load.places(ranks, replicas)),
-        fallback=_fallback(load, length) if wishes.engine == "auto" else None,
+        fallback=_fallback(load, length) if wishes.engine == "auto" else (),
         reasons=tuple(reasons),
     )
 
@@ -297,7 +297,7 @@ def _huggingface(load: Load, wishes: Wishes, length: int, reasons: list[str]) ->
         max_model_len=length,
         window=2 * int(settings["window"] or 1),
         specs=tuple(EngineSpec("hf", settings, place) for place in load.places(1, replicas)),
-        fallback=None,
+        fallback=(),
         reasons=tuple(reasons),
     )
 
@@ -306,18 +306,19 @@ def _named(adapter: Adapter) -> str:
     return f"adapter {adapter.name} ({adapter.id}) of rank {adapter.rank}"
 
 
-def _fallback(load: Load, length: int) -> EngineSpec | None:
-    """``hf`` on the first device; in float32 instead of float16 where that fits, as an overflow may be what failed."""
+def _fallback(load: Load, length: int) -> tuple[EngineSpec, ...]:
+    """``hf`` on every GPU, or on all cores; in float32 instead of float16 where that fits, as an overflow may be what
+    failed. Nothing where a GPU does not hold the model."""
     if not (load.hardware.torch and load.hardware.transformers) or (load.model.adapter and not load.hardware.peft):
-        return None
+        return ()
     if load.hardware.gpus:
-        load = replace(load, hardware=replace(load.hardware, gpus=load.hardware.gpus[:1]))
         safer = replace(load, dtype="float32")
         if load.dtype == "float16" and safer.fits(1):
             load = safer
         if not load.fits(1):
-            return None
-    return EngineSpec("hf", _hf_settings(load, length, None), load.places(1, 1)[0])
+            return ()
+    places = load.places(1, max(1, len(load.hardware.gpus)))
+    return tuple(EngineSpec("hf", _hf_settings(load, length, None), place) for place in places)
 
 
 def _hf_settings(load: Load, length: int, sequences: int | None) -> dict[str, str | int | float | bool | None]:

@@ -54,7 +54,7 @@ class PoolPlan:
     specs: tuple[EngineSpec, ...]
     window: int
     """Requests in flight in each replica."""
-    fallback: EngineSpec | None = None
+    fallback: tuple[EngineSpec, ...] = ()
 
 
 class _Replica:
@@ -167,6 +167,7 @@ class Pool:
         self._replicas: list[_Replica] = []
         self._received: list[Completion] = []
         """Kept over the death of another replica in the same poll."""
+        self._fallen_back = False
         self._specs: Sequence[EngineSpec] = self.plan.specs
         """What is started, or has been; fewer where a replica was given up."""
 
@@ -223,7 +224,7 @@ class Pool:
             self.idle += reply.idle
         elif isinstance(reply, child.Ready):
             self.on_ready()
-        elif not self.served and self.plan.fallback and replica.spec != self.plan.fallback:
+        elif not self.served and self.plan.fallback and not self._fallen_back:
             self._fall_back(reply.reason)
         elif reply.started:
             self._after_death(replica, reply.reason)
@@ -232,12 +233,13 @@ class Pool:
 
     def _fall_back(self, reason: str) -> None:
         """The engine has not worked once: another takes its place, and its requests."""
-        assert self.plan.fallback
-        self.say(f"engine {self.engine} does not work here ({first_line(reason)}): using {self.plan.fallback.name}")
+        instead = self.plan.fallback[0].name
+        self.say(f"engine {self.engine} does not work here ({first_line(reason)}): using {instead}")
         waiting = [request for replica in self._replicas for request in replica.in_flight.values()]
         self.close()
-        self._specs = [self.plan.fallback]
-        self._replicas = [_Replica(self.plan.fallback, self.log)]
+        self._fallen_back = True
+        self._specs = self.plan.fallback
+        self._replicas = [_Replica(spec, self.log) for spec in self._specs]
         self._queue.extendleft(reversed(waiting))
 
     def _after_failed_start(self, replica: _Replica, reason: str) -> None:

@@ -269,8 +269,8 @@ def _as_it_ran(task: Task, answers: attempts.Answers) -> System:
     """With the engines and machines that answered, which a resumption or a fallback may have changed."""
     system = task.system
     fallback = task.plan.fallback
-    if fallback is not None and answers.engines == [fallback.name]:
-        system = msgspec.structs.replace(system, dtype=systems.dtype(fallback))
+    if fallback and answers.engines == [fallback[0].name]:
+        system = msgspec.structs.replace(system, dtype=systems.dtype(fallback[0]))
     broken = len([stretch for stretch in answers.stretches if stretch.sources]) > 1
     timing = answers.timing()
     return msgspec.structs.replace(

@@ -248,8 +248,8 @@ def test_without_vllm_a_gpu_runs_hf() -> None:
 
 
 def test_asking_for_an_engine_leaves_no_fallback() -> None:
-    assert plan(CPU_BF16, GEMMA, Wishes()).fallback is not None
-    assert plan(CPU_BF16, GEMMA, Wishes(engine="vllm")).fallback is None
+    assert plan(CPU_BF16, GEMMA, Wishes()).fallback
+    assert not plan(CPU_BF16, GEMMA, Wishes(engine="vllm")).fallback
 
 
 @given(

@@ -35,7 +35,7 @@ def said() -> list[str]:
     return []
 
 
-def pool_of(tmp_path: Path, said: list[str], *specs: EngineSpec, fallback: EngineSpec | None = None) -> Pool:
+def pool_of(tmp_path: Path, said: list[str], *specs: EngineSpec, fallback: tuple[EngineSpec, ...] = ()) -> Pool:
     return Pool(PoolPlan(specs, window=16, fallback=fallback), tmp_path / "engine.log", said.append)
 
 
@@ -89,10 +89,10 @@ def test_an_engine_that_does_not_start_ends_the_job_in_one_line(tmp_path: Path, 
 def test_the_fallback_takes_over_before_the_first_answer(
     tmp_path: Path, said: list[str], settings: dict[str, str]
 ) -> None:
-    pool = pool_of(tmp_path, said, faulty(**settings), fallback=ECHO)
+    pool = pool_of(tmp_path, said, faulty(**settings), fallback=(ECHO, ECHO))
     ask(pool, "a", "b")
     assert sorted(answers(pool, 2)) == [0, 1]
-    assert pool.engine == "echo"
+    assert (pool.engine, pool.capacity) == ("echo", 32)
     pool.close()
     assert len(said) == 1
     assert "using echo" in said[0]
@@ -121,7 +121,7 @@ def test_the_death_of_one_replica_loses_no_answer_of_another(tmp_path: Path, sai
 
 
 def test_the_fallback_takes_over_where_all_replicas_fail_at_once(tmp_path: Path, said: list[str]) -> None:
-    pool = pool_of(tmp_path, said, *[faulty(start_error="unknown architecture")] * 2, fallback=ECHO)
+    pool = pool_of(tmp_path, said, *[faulty(start_error="unknown architecture")] * 2, fallback=(ECHO,))
     ask(pool, "a", "b")
     wait_until_all_speak(pool)
     assert sorted(answers(pool, 2)) == [0, 1]
