@@ -267,3 +267,18 @@ def _alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+_PLANNED = """
+import sys
+from koen_batch import session
+from koen_batch.engines import choose, hardware, start
+hardware.detect()
+print(sorted({"torch", "transformers", "vllm", "peft"} & set(sys.modules)))
+"""
+
+
+def test_the_parent_touches_no_accelerator() -> None:
+    """Neither CUDA nor anything that could: what plans and feeds the engines imports none of their libraries."""
+    done = subprocess.run([sys.executable, "-c", _PLANNED], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
