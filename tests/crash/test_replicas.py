@@ -73,7 +73,8 @@ def test_replicas_of_different_speed_that_are_killed_make_the_output_of_one(
             kills += 1
     status, said = finished(job)
     assert status == 0, said
-    assert "starting it again" in said, said
+    # On a slow machine one is killed before it is up, and so twice in a row.
+    assert "starting it again" in said or "does not start" in said, said
     assert (tmp_path / "out.jsonl").read_bytes() == of_one_replica
 
 
