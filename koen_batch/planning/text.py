@@ -98,7 +98,8 @@ def _here(plan: Plan) -> Iterator[str]:
     yield f"{label}about {duration(plan.here_seconds)}"
     yield from _note(
         f"{found.key.engine} on {found.key.machine}: {found.rate:,.1f} output tokens/s over {found.sentences} "
-        f"sentences ({found.date} UTC), {duration(found.load_seconds)} to load"
+        f"sentences ({found.date} UTC), {duration(found.load_seconds)} to load; a long job is faster, as it fills and drains the "
+        "engine's window but once"
     )
 
 
@@ -112,7 +113,8 @@ def _on_gpus(plan: Plan) -> Iterator[str]:
         if gpu.seconds is None:
             yield f"{label}does not fit"
         else:
-            yield f"{label}about {duration(gpu.seconds):<16}{gpu.dtype}, bound by {gpu.bound}"
+            time = f"about {duration(gpu.seconds)}" if gpu.seconds >= 1 else "under 1 s"
+            yield f"{label}{time:<22}{gpu.dtype}, bound by {gpu.bound}"
     yield from _note(
         f"{plan.gpu_efficiency:.0%} of the roofline, which is the share taken as realistic: arithmetic, not measured"
     )

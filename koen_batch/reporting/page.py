@@ -169,7 +169,7 @@ def _verdicts(summary: Summary) -> list[dict[str, object]]:
 def _stages(summary: Summary) -> list[dict[str, object]]:
     """The stages of this process, the longest first, and what none of them accounts for."""
     stages = dict(summary.seconds_by_stage)
-    stages["reading, splitting, writing"] = max(0.0, summary.seconds - sum(stages.values()))
+    stages["starting, reading, splitting, writing"] = max(0.0, summary.seconds - sum(stages.values()))
     longest_first = sorted(stages.items(), key=lambda one: (-one[1], one[0]))
     whole = max(summary.seconds, 1e-9)
     return [{"name": name, "seconds": seconds, "share": seconds / whole} for name, seconds in longest_first]
