@@ -37,7 +37,6 @@ class Amounts:
     """Of these, without what frames the source."""
     source_chars: float = 0
     """Of what is sent."""
-    read_bytes: float = 0
 
     def add(self, other: Amounts, weight: float = 1) -> None:
         for one in fields(self):
@@ -93,7 +92,6 @@ class Meter:
             if isinstance(record, Rejected):
                 amounts.unreadable += record.span
                 continue
-            amounts.read_bytes += record.size or record.next.offset - record.offset
             try:
                 sources += self._segments(record, amounts)
             except Exception:  # as in a job, a record that makes this raise costs only itself

@@ -98,8 +98,8 @@ def _here(plan: Plan) -> Iterator[str]:
     yield f"{label}about {duration(plan.here_seconds)}"
     yield from _note(
         f"{found.key.engine} on {found.key.machine}: {found.rate:,.1f} output tokens/s over {found.sentences} "
-        f"sentences ({found.date} UTC), {duration(found.load_seconds)} to load; a long job is faster, as it fills and drains the "
-        "engine's window but once"
+        f"sentences ({found.date} UTC), {duration(found.load_seconds)} to load; a long job is "
+        "faster, as it fills and drains the engine's window but once"
     )
 
 

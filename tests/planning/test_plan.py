@@ -155,7 +155,7 @@ def test_a_model_without_its_weights_is_enough(tmp_path: Path, folder: Path, mon
     assert plan.gpus == []
     assert "weights are not here" in text.render(plan)
     with_its_tokenizer = replace(
-        start.prepare(KO, ECHO), family=prompts.family("koen"), tokenizer=HuggingFace(folder), context=2048
+        start.prepare(KO, ECHO), family=prompts.family("koen"), read_tokenizer=lambda: HuggingFace(folder), context=2048
     )
     monkeypatch.setattr(job, "prepare", lambda direction, wishes: with_its_tokenizer)
     agrees(plan, translated(inputs, tmp_path / "out"))
