@@ -110,7 +110,7 @@ def test_a_stopped_run_leaves_a_page_and_the_resumed_one_says_what_it_did(
 
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
         patched.setattr(session.Session, "_turn", stop_after_a_part)
-        job.run([str(source)], None, CONFIG, options(report, max_num_seqs=4))
+        job.run([str(source)], None, CONFIG, options(report, echo_latency=0.02, max_num_seqs=4))
     stopped = text_of(report)
     assert "Stopped: by SIGTERM" in stopped
     assert "This run has done" not in stopped
