@@ -18,7 +18,7 @@ from typing import Any
 from koen_batch import discovery, report
 from koen_batch.config import JobConfig
 from koen_batch.engines.start import identity
-from koen_batch.errors import UsageError, resumable
+from koen_batch.errors import StoppedError, UsageError, resumable
 from koen_batch.eventlog import EventLog
 from koen_batch.output import Tally
 from koen_batch.progress import Progress
@@ -130,6 +130,9 @@ def _cluster(ray: Any, address: str) -> Iterator[None]:
         raise UsageError(f"--ray {address}: no cluster can be used there ({why})".replace("  ", " ")) from error
     try:
         yield
+    except ray.exceptions.RayError as error:
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise StoppedError(f"--ray: the cluster has gone ({why}); the same command resumes") from error
     finally:
         ray.shutdown()
 

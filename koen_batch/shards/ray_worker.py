@@ -114,7 +114,7 @@ class Worker:
     def _translate(self) -> None:
         manifest = self._manifest()
         engine = worker.pinned(manifest, self._job, self._options.wishes)
-        relay = _Relay(self)
+        relay = _Relay(self._telling, lambda: self._at_once)
         for line in engine.reasons:
             relay.say(line)
         with _claimed(manifest.id) as folder, contextlib.ExitStack() as stack:
@@ -177,21 +177,24 @@ class Worker:
 class _Relay(Progress):
     """Takes what a session shows to the driver, and the driver's wish to stop to the session."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(
+        self, telling: Callable[[], contextlib.AbstractContextManager[News]], stopped: Callable[[], bool]
+    ) -> None:
         super().__init__(quiet=True)
-        self._worker = worker
+        self._telling = telling
+        self._stopped = stopped
         self._told = 0.0
 
     def say(self, line: str) -> None:
-        with self._worker._telling() as news:
+        with self._telling() as news:
             news.lines.append(line)
 
     def update(self, facts: Callable[[], Facts]) -> None:
-        if self._worker._at_once:
+        if self._stopped():
             raise Interrupted(signal.SIGTERM)
         if time.monotonic() - self._told >= NEWS_SECONDS:
             self._told = time.monotonic()
-            with self._worker._telling() as news:
+            with self._telling() as news:
                 news.facts = facts()
 
 

@@ -161,25 +161,35 @@ def driver(corpus: Path, log: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "RAY_ADDRESS": ""},
+        start_new_session=True,
     )
 
 
+def kill(process: subprocess.Popen[str], stop: signal.Signals) -> None:
+    """Ctrl-C reaches all that the terminal's command has started; other signals, one process."""
+    if stop == signal.SIGINT:
+        os.killpg(process.pid, stop)
+    else:
+        process.send_signal(stop)
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_driver_that_is_stopped_is_resumed_by_the_same_command(
     corpus: Path, expected: tuple[bytes, bytes], tmp_path: Path, stop: signal.Signals
 ) -> None:
     log = tmp_path / "log.jsonl"
     first = driver(corpus, log)
-    once(lambda: len(events(log, "shard")) >= 3, lambda: first.send_signal(stop)).join()
-    _, said = first.communicate(timeout=60)
+    once(lambda: len(events(log, "shard")) >= 3, lambda: kill(first, stop)).join()
+    _, said = first.communicate(timeout=120)
     assert first.returncode == (-stop if stop == signal.SIGKILL else 128 + stop), said
     if stop != signal.SIGKILL:
         assert said.endswith("koen-batch: stopped; the same command resumes\n")
     before = {event["number"] for event in events(log, "shard")}
     assert 3 <= len(before) < SHARDS
     second = driver(corpus, log)
-    _, said = second.communicate(timeout=120)
+    _, said = second.communicate(timeout=240)
     assert second.returncode == 3, said
     assert "Traceback" not in said
     assert outputs_of(tmp_path / "corpus.ko.jsonl") == expected
