@@ -49,8 +49,12 @@ def test_a_target_is_there(line: str) -> None:
     assert dry.returncode == 0, dry.stderr
 
 
+ELSEWHERE = (".srt", "season", "--ray", "--adapter", "://")
+"""What marks a command of another test, or one that needs a cluster, a trained model or an object store."""
+
+
 @pytest.mark.parametrize(
-    "line", [line for line in KOEN if " translate " in line and ".srt" not in line and "season" not in line]
+    "line", [line for line in KOEN if " translate " in line and not any(mark in line for mark in ELSEWHERE)]
 )
 def test_a_corpus_command_runs(line: str, tmp_path: Path) -> None:
     import pyarrow as pa
@@ -84,6 +88,19 @@ def test_the_subtitle_commands_run(tmp_path: Path) -> None:
         assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode == 0
     assert (tmp_path / "movie.ko.srt").exists()
     assert (tmp_path / "korean" / "e1.ko.srt").exists()
+
+
+def test_the_commands_of_a_sharded_job_run(tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "a.txt").write_text("Good morning.\nGood night.\n")
+    (block,) = [block for kind, block in BLOCKS if kind == "sh" and "koen-batch shard corpus/" in block]
+    lines = [line.partition("#")[0] for line in block.splitlines()]
+    for line in lines[:1] + [lines[1].replace("0-3,7", "0")] + lines[2:]:
+        echo = ["--engine", "echo"] if " shard " in line or " worker " in line else []
+        command = [sys.executable, "-m", "koen_batch.cli", *shlex.split(line)[1:], *echo]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr.decode()
+    assert (tmp_path / "corpus.ko" / "a.ko.txt").exists()
 
 
 def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
