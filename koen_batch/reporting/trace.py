@@ -89,6 +89,8 @@ class Window:
     """Seconds since the begin."""
     last: float = 0.0
     least: int = 0
+    after: int = 0
+    """Answers that came after the last time: less than twice the window, where nothing was missing before the end."""
     _since: int = field(default=0, repr=False)
     """Least in flight since it was last full."""
 
@@ -102,7 +104,7 @@ class Window:
             return
         self.least = capacity if self.first is None else min(self.least, self._since)
         self.first = at if self.first is None else self.first
-        self.last, self._since = at, capacity
+        self.last, self.after, self._since = at, 0, capacity
 
 
 class Trace:
@@ -152,6 +154,7 @@ class Trace:
     def received(self, in_flight: int, completions: Sequence[Completion], idle: float) -> None:
         """Some answers came back; so many are still out. ``idle`` as in :attr:`koen_batch.engines.pool.Pool.idle`."""
         cell = self._change(in_flight)
+        self.window.after += len(completions)
         cell.idle += idle - self.idle
         self.idle = idle
         for completion in completions:

@@ -82,8 +82,9 @@ def test_the_window_knows_the_least_between_full_and_full() -> None:
         if kind == "sent":
             trace.sent(number, 8)
         else:
-            trace.received(number, [], 0.0)
+            trace.received(number, [answer(1)], 0.0)
     assert (trace.window.first, trace.window.last, trace.window.least) == (2.0, 4.0, 5)
+    assert trace.window.after == 2
 
 
 def test_a_window_that_was_never_full_says_so() -> None:
