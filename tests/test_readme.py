@@ -95,7 +95,7 @@ def test_the_commands_of_a_sharded_job_run(tmp_path: Path) -> None:
     (tmp_path / "corpus" / "a.txt").write_text("Good morning.\nGood night.\n")
     (block,) = [block for kind, block in BLOCKS if kind == "sh" and "koen-batch shard corpus/" in block]
     lines = [line.partition("#")[0] for line in block.splitlines()]
-    for line in lines[:1] + [lines[1].replace("0-3,7", "0")] + lines[2:]:
+    for line in [*lines[:1], lines[1].replace("0-3,7", "0"), *lines[2:]]:
         echo = ["--engine", "echo"] if " shard " in line or " worker " in line else []
         command = [sys.executable, "-m", "koen_batch.cli", *shlex.split(line)[1:], *echo]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
