@@ -16,6 +16,7 @@ input=$1 job=$2 output=$3
 shift 3
 
 koen-batch shard "$input" -o "$job" "$@"
-array=$(sbatch --parsable --array="0-$((${TASKS:-32} - 1))" "$here/translate.sbatch" "$job")
+tasks=${TASKS:-32}
+array=$(sbatch --parsable --array="0-$((tasks - 1))" "$here/translate.sbatch" "$job" "$tasks")
 merge=$(sbatch --parsable --dependency="afterok:${array%%;*}" --kill-on-invalid-dep=yes "$here/merge.sbatch" "$job" "$output")
 echo "array ${array%%;*}, merge ${merge%%;*}; koen-batch status $job says how far it is"

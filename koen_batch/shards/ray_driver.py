@@ -138,7 +138,7 @@ def _cluster(ray: Any, address: str) -> Iterator[None]:
 
 
 def _clean(storage: Storage, places: Sequence[str]) -> None:
-    """``--clean``: neither the job's folder nor the outputs' working folders stay."""
+    """``--clean``: neither the job's folder nor the working folders of outputs here stay."""
     if storage.local:
         shutil.rmtree(storage.local)
     else:
