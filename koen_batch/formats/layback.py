@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate
 
 from koen_batch.formats.cue_text import TAG
@@ -50,9 +51,15 @@ _PULL = 0.12
 
 def width(text: str) -> int:
     """Half characters that ``text`` takes on the screen; tags take none."""
-    return sum(_width(character) for character in TAG.sub("", text))
+    shown = _untagged(text)
+    return len(shown) if shown.isascii() else sum(map(_width, shown))
 
 
+def _untagged(text: str) -> str:
+    return TAG.sub("", text) if "<" in text or "{" in text else text
+
+
+@lru_cache(maxsize=1 << 14)  # as many as there are Hangul syllables, and some
 def _width(character: str) -> int:
     if unicodedata.east_asian_width(character) in "WF":
         return 2
@@ -153,7 +160,7 @@ def _cuts(
 
 def _merit(last: str, following: str, target: str) -> float:
     """How good a cut between two words is: positive is good, 0 neutral."""
-    last, following = TAG.sub("", last), TAG.sub("", following)
+    last, following = _untagged(last), _untagged(following)
     if SENTENCE_END.search(last):
         return 3.0
     if _PAUSE.search(last):

@@ -56,6 +56,7 @@ class _Subtitles(ByteFormat):
     """Whether the format is always written with HTML entities."""
 
     _file: _File | None = None
+    _laid: tuple[Group, Sequence[Translation], list[_Laid]] | None = None
 
     def scan(self, text: str) -> Scan:
         raise NotImplementedError
@@ -150,7 +151,9 @@ class _Subtitles(ByteFormat):
         return scan.tail if group.first + len(group.cues) == len(scan.cues) else ""
 
     def _lay(self, group: Group, translations: Sequence[Translation]) -> list[_Laid]:
-        """The new texts of the cues of a group, one for each."""
+        """The new texts of the cues of a group, one for each; what was laid last is at hand, for its notes."""
+        if self._laid is not None and self._laid[0] is group and self._laid[1] is translations:
+            return self._laid[2]
         words = _Words()
         for sentence, translation in zip(group.sentences, translations, strict=False):
             text = " ".join((translation.text or "").split())
@@ -161,7 +164,9 @@ class _Subtitles(ByteFormat):
                 words.said.setdefault(slot, []).append(piece)
                 if not same:
                     words.changed.add(slot)
-        return [_lay_cue(cue, c, group.parts[c], words, self.layout) for c, cue in enumerate(group.cues)]
+        laid = [_lay_cue(cue, c, group.parts[c], words, self.layout) for c, cue in enumerate(group.cues)]
+        self._laid = (group, translations, laid)
+        return laid
 
 
 class Srt(_Subtitles):
