@@ -7,6 +7,7 @@ speak with the actor meanwhile. The driver asks for news, and the answer waits u
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import time
 from collections import deque
@@ -34,6 +35,9 @@ NEWS_SECONDS = 1.0
 NEXT_SECONDS = 0.2
 """How long the pipeline waits for the next shard, where it has read all it was given, before it finishes those."""
 
+
+WORK = "work"
+"""What of a worker's folder the pipeline uses."""
 
 Facts = tuple[int, int, float, int]
 """Records done, segments finished, tokens a second, records flagged or rejected (:meth:`Progress.update`)."""
@@ -121,7 +125,7 @@ class Worker:
             pool = Pool(engine.plan, folder / "engine.log", relay.say)
             stack.callback(pool.close)
             engine = replace(engine, reasons=(), running=pool)
-            work = folder / "work"
+            work = folder / WORK
             with self._telling() as news:
                 news.ready, news.kept = True, [int(path.stem) for path in work.glob("*.koen")]
             while (first := self._next(None)) is not None:
@@ -200,7 +204,10 @@ class _Relay(Progress):
 
 @contextlib.contextmanager
 def _claimed(id: str) -> Iterator[Path]:
-    """A folder on this machine that no other actor uses: what an actor before has left there, a later one resumes."""
+    """A folder on this machine that no other actor uses: what an actor before has left there, a later one resumes.
+
+    It goes at the end, unless there was an error, of which the engine's log there may tell, or work is left.
+    """
     for number in count():
         folder = private_folder(id, f"ray-{number}")
         with contextlib.suppress(UsageError):
@@ -208,5 +215,7 @@ def _claimed(id: str) -> Iterator[Path]:
             break
     try:
         yield folder
+        if not (folder / WORK).exists():
+            shutil.rmtree(folder)
     finally:
         lock.release()
