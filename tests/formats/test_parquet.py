@@ -15,7 +15,7 @@ import pyarrow.parquet.encryption as pe
 import pytest
 
 from koen_batch.errors import InputError
-from koen_batch.formats import parquet
+from koen_batch.formats import parquet, parquet_parts
 from koen_batch.formats.base import Layout
 from koen_batch.formats.parquet import Parquet
 from koen_batch.languages import Direction
@@ -280,7 +280,7 @@ def test_the_codec_of_the_source_is_kept(tmp_path: Path, codec: str) -> None:
 
 
 def test_the_output_has_row_groups_of_the_size_set(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", 1000)
+    monkeypatch.setattr(parquet_parts, "ROW_GROUP_BYTES", 1000)
     format = parquet_of(tmp_path, pa.table({"text": [f"{i:0100}" for i in range(100)]}), row_group_size=100)
     about = pq.ParquetFile(upper(format, tmp_path, part_rows=2)).metadata
     sizes = [about.row_group(i).num_rows for i in range(about.num_row_groups)]
