@@ -184,6 +184,8 @@ class Pipeline:
                 exhausted = False
                 break
         self._scheduler.want(wanted)
+        if exhausted:
+            self._scheduler.nothing_follows()
         return exhausted
 
     def _segment(self, entry: _Entry, record: Record) -> list[tuple[str, _Slot]]:

@@ -116,6 +116,11 @@ class Scheduler:
             else:
                 self._enqueue(Work(key, source, slots, best=as_answer(previous.get(key))))
 
+    def nothing_follows(self) -> None:
+        """All is wanted that ever will be: the longest first now, so that the last answers are short, and those that
+        must be asked again come while others keep the engine full."""
+        self._ready = deque(sorted(self._ready, key=lambda work: len(work.source), reverse=True))
+
     def turn(self) -> None:
         """Give the engine what it has room for, wait for it to finish something, and see to that."""
         self._submit()

@@ -52,7 +52,7 @@ class Engine(Protocol):
     def submit(self, request: Request) -> None: ...
 
     def poll(self) -> list[Completion]:
-        """Block until at least one request is finished; return all that are. Needs a request in flight."""
+        """Compute for a while; return the requests that are finished, which may be none. Needs a request in flight."""
 
     def close(self) -> None: ...
 

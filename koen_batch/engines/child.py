@@ -59,17 +59,18 @@ def main() -> None:
         engine = build(spec)
         connection.send_bytes(encode(Ready(engine.capacity)))
         started = True
-        in_flight = 0
+        in_flight, idle = 0, 0.0
         drained: float | None = None
         while True:
             arrived = _arrived(inbox, wait=in_flight == 0)
-            idle = 0.0 if drained is None else time.monotonic() - drained
+            idle += 0.0 if drained is None else time.monotonic() - drained
             for request in arrived:
                 engine.submit(request)
                 in_flight += 1
-            completions = engine.poll()
-            in_flight -= len(completions)
-            connection.send_bytes(encode(Finished(completions, idle)))
+            if completions := engine.poll():
+                in_flight -= len(completions)
+                connection.send_bytes(encode(Finished(completions, idle)))
+                idle = 0.0
             drained = None if in_flight else time.monotonic()
     except Exception as error:
         traceback.print_exc()

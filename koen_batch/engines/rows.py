@@ -66,7 +66,7 @@ class Rows:
         if self._generators:
             scores = scores.clone() if scores is self._logits else scores
             for row, generator in self._generators.items():
-                scores[row] = self._perturb(scores[row], self._decodings[row], generator)
+                scores[row] = perturb(scores[row], self._decodings[row], generator)
         return scores
 
     def watch(self, ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
@@ -102,25 +102,13 @@ class Rows:
         return answers
 
     def _penalise(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """The repetition penalty of CTRL (Keskar et al. 2019, section 4.1) over prompt and answer, padding left out."""
+        """The repetition penalty over prompt and answer, padding left out."""
         if self._seen is None:
             counts = torch.zeros(scores.shape, dtype=self._mask.dtype, device=scores.device)
             self._seen = counts.scatter_add_(1, self._prompt, self._mask) > 0
         else:
             self._seen.scatter_(1, ids[:, -1:], True)
-        penalised = torch.where(scores > 0, scores / self._penalty, scores * self._penalty)
-        return torch.where(self._seen, penalised, scores)
-
-    def _perturb(self, scores: torch.Tensor, decoding: Decoding, generator: torch.Generator) -> torch.Tensor:
-        """Scores whose maximum is a sample of the row's distribution: the Gumbel-max trick on the nucleus of
-        ``top_p``. The row has its own generator, so its neighbours do not matter."""
-        scores = scores / decoding.temperature
-        if decoding.top_p < 1:
-            ordered, order = scores.sort(descending=True)
-            before = ordered.softmax(0).cumsum(0) - ordered.softmax(0)
-            scores[order[before >= decoding.top_p]] = -torch.inf
-        noise = torch.empty_like(scores).exponential_(generator=generator)
-        return scores - noise.log()
+        return torch.where(self._seen, penalised(scores, self._penalty), scores)
 
     def _loops(self) -> torch.Tensor:
         """Which rows end in a pattern of at most ``LOOP_PATTERN`` tokens that comes ``LOOP_COUNT`` times, [rows]."""
@@ -130,6 +118,23 @@ class Rows:
             turns = tail[:, -size * LOOP_COUNT :].reshape(-1, LOOP_COUNT, size)
             found |= (turns == turns[:, :1]).flatten(1).all(dim=1)
         return found
+
+
+def penalised(scores: torch.Tensor, penalty: float | torch.Tensor) -> torch.Tensor:
+    """Scores of seen tokens under the repetition penalty of CTRL (Keskar et al. 2019, section 4.1)."""
+    return torch.where(scores > 0, scores / penalty, scores * penalty)
+
+
+def perturb(scores: torch.Tensor, decoding: Decoding, generator: torch.Generator) -> torch.Tensor:
+    """Scores, [vocabulary], whose maximum is a sample of the row's distribution: the Gumbel-max trick on the nucleus of
+    ``top_p``. The row has its own generator, so its neighbours do not matter."""
+    scores = scores / decoding.temperature
+    if decoding.top_p < 1:
+        ordered, order = scores.sort(descending=True)
+        before = ordered.softmax(0).cumsum(0) - ordered.softmax(0)
+        scores[order[before >= decoding.top_p]] = -torch.inf
+    noise = torch.empty_like(scores).exponential_(generator=generator)
+    return scores - noise.log()
 
 
 _STOP, _LENGTH, _REPETITION = 1, 2, 3

@@ -12,6 +12,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from koen_batch.engines.base import Completion, Decoding, Request
 from koen_batch.engines.checkpoint import end_tokens, is_hybrid
 from koen_batch.models import read_config
@@ -60,16 +62,14 @@ def llm_arguments(config: dict[str, Any], *, cpu: bool, enforce_eager: bool) -> 
     - On a CPU the custom op ``rotary_embedding`` stays off. vLLM 0.32's ``RotaryEmbedding.forward_cpu`` is wrong on
       three-dimensional queries (LFM2), silently; compiled code does not use it, eager code does (the class of
       vllm-project/vllm#31643).
-    - On a CPU no prompt is cut over two steps: vLLM 0.32 then turns back the row's random numbers, which torch's
-      generator for CPUs cannot, and the engine dies of the first request that is sampled with a seed
-      (``GPUModelRunner._bookkeeping_sync``: ``gen.set_offset``).
+    - On a CPU sampling and penalties are ours (:mod:`koen_batch.engines.choice`).
     - Prefix caching is off for hybrid models, where it costs a step for each prompt.
     - A ``config.json`` of LFM2 that transformers wrote lacks what vLLM reads for the widths of its layers.
     """
     arguments: dict[str, Any] = {"enable_prefix_caching": not is_hybrid(config)}
     if cpu:
         arguments["compilation_config"] = {"custom_ops": ["all" if enforce_eager else "none", "-rotary_embedding"]}
-        arguments["enable_chunked_prefill"] = False
+        arguments["logits_processors"] = ["koen_batch.engines.choice:OwnChoice"]
     if config.get("model_type") == "lfm2":
         hidden = config["hidden_size"]
         wanted = {"conv_dim": hidden, "conv_dim_out": hidden, "block_dim": hidden, "block_auto_adjust_ff_dim": False}
@@ -142,8 +142,6 @@ class VllmEngine:
             gpu_memory_utilization = min(gpu_memory_utilization, CPU_MEMORY_SHARE)
             if kv_cache_gib is not None:
                 arguments["kv_cache_memory_bytes"] = int(kv_cache_gib * 2**30)
-            if max_model_len and not max_num_batched_tokens:  # the longest prompt fits beside all that run
-                max_num_batched_tokens = max_model_len + max_num_seqs
         arguments |= {
             "model": model,
             "dtype": dtype,
@@ -171,6 +169,7 @@ class VllmEngine:
         self._vocabulary = self._engine.model_config.get_vocab_size()
         self._finished: list[Completion] = []
         self._parameters: dict[Decoding, Any] = {}
+        self._own_choice = cpu
         self.capacity = WINDOW_FACTOR * max_num_seqs
 
     def _start(self, arguments: dict[str, Any]) -> Any:
@@ -195,10 +194,9 @@ class VllmEngine:
             self._finished.append(Completion(request.id, [], "error", error=reason))
 
     def poll(self) -> list[Completion]:
+        """One step of all that runs: what is submitted between two steps joins them at once."""
         finished, self._finished = self._finished, []
-        while not finished:
-            finished = [self._completion(output) for output in self._engine.step()]
-        return finished
+        return finished or [self._completion(output) for output in self._engine.step()]
 
     def close(self) -> None:
         self._engine.engine_core.shutdown()
@@ -206,22 +204,13 @@ class VllmEngine:
     def _sampling(self, decoding: Decoding) -> Any:
         parameters = self._parameters.get(decoding)
         if parameters is None:
-            from vllm import SamplingParams
-            from vllm.sampling_params import RepetitionDetectionParams, RequestOutputKind
+            parameters = _parameters(decoding, self._end)
+            if self._own_choice and (decoding.temperature > 0 or decoding.repetition_penalty != 1.0):
+                from koen_batch.engines.choice import extra_args
 
-            parameters = SamplingParams(
-                max_tokens=decoding.max_new_tokens,
-                temperature=decoding.temperature,
-                top_p=decoding.top_p,
-                seed=decoding.seed if decoding.temperature > 0 else None,
-                repetition_penalty=decoding.repetition_penalty,
-                stop_token_ids=sorted({*decoding.stop_token_ids, *self._end}),
-                detokenize=False,
-                logprobs=0,
-                flat_logprobs=True,
-                repetition_detection=RepetitionDetectionParams(max_pattern_size=LOOP_PATTERN, min_count=LOOP_COUNT),
-                output_kind=RequestOutputKind.FINAL_ONLY,
-            )
+                greedy = msgspec.structs.replace(decoding, temperature=0.0, top_p=1.0, repetition_penalty=1.0)
+                parameters = _parameters(greedy, self._end)
+                parameters.extra_args = extra_args(decoding)
             if len(self._parameters) >= 4096:
                 self._parameters.clear()
             self._parameters[decoding] = parameters
@@ -239,3 +228,23 @@ class VllmEngine:
         if reason == "stop":
             tokens.pop()  # the stop token itself, which vLLM keeps among the ids
         return Completion(int(output.request_id), tokens, reason, logprob)
+
+
+def _parameters(decoding: Decoding, end: tuple[int, ...]) -> Any:
+    """``SamplingParams`` of a decoding; raises ValueError or VLLMValidationError where vLLM refuses it."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RepetitionDetectionParams, RequestOutputKind
+
+    return SamplingParams(
+        max_tokens=decoding.max_new_tokens,
+        temperature=decoding.temperature,
+        top_p=decoding.top_p,
+        seed=decoding.seed if decoding.temperature > 0 else None,
+        repetition_penalty=decoding.repetition_penalty,
+        stop_token_ids=sorted({*decoding.stop_token_ids, *end}),
+        detokenize=False,
+        logprobs=0,
+        flat_logprobs=True,
+        repetition_detection=RepetitionDetectionParams(max_pattern_size=LOOP_PATTERN, min_count=LOOP_COUNT),
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )

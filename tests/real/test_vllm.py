@@ -54,6 +54,22 @@ def test_sampling_follows_its_seed(lfm2_in_vllm: Pool) -> None:
     assert sample(1, 0) == sample(1, 5) != sample(2, 0)
 
 
+def test_penalised_answers_are_hugging_faces(lfm2: Path, lfm2_in_vllm: Pool) -> None:
+    """On a CPU the penalty is ours, not vLLM's; both engines apply it to prompt and answer alike."""
+    from koen_batch.engines.huggingface import HuggingFaceEngine
+
+    wanted = [Request(n, [20 + n, 30 + n, 40], Decoding(16, repetition_penalty=1.4)) for n in range(6)]
+    plain = [Request(n, request.tokens, Decoding(16)) for n, request in enumerate(wanted)]
+    engine = HuggingFaceEngine(str(lfm2), dtype="float32")
+    for request in wanted:
+        engine.submit(request)
+    expected: dict[int, list[int]] = {}
+    while len(expected) < len(wanted):
+        expected |= {answer.id: answer.tokens for answer in engine.poll()}
+    assert {number: answer.tokens for number, answer in collect(lfm2_in_vllm, wanted).items()} == expected
+    assert {number: answer.tokens for number, answer in collect(lfm2_in_vllm, plain).items()} != expected
+
+
 def test_vllm_with_its_own_rotary_embedding_is_refused(lfm2: Path) -> None:
     """What would run if the adapter did not say otherwise does not get past the check after the start."""
     code = f"""

@@ -1,0 +1,80 @@
+"""How vLLM's CPU build chooses the next token of a request that is not plainly greedy.
+
+vLLM's own sampler works on the whole batch as soon as one of its rows is sampled or penalised: several passes over
+rows times vocabulary, and a random number for each of them. With 64 rows of 262,144 tokens one sampled row took a step
+from 287 to 426 ms of processor time. (It also turns a row's random numbers back when its prompt is cut over two steps,
+which torch's generator for CPUs cannot: the engine dies. ``GPUModelRunner._bookkeeping_sync``, vLLM 0.32.)
+
+Here such a request is greedy for vLLM, and only its own row of logits is changed before the greatest is taken: the
+penalty on the tokens that it has seen, and the noise whose maximum is a sample
+(:func:`koen_batch.engines.rows.perturb`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from vllm.v1.sample.logits_processor.builtin import process_dict_updates
+from vllm.v1.sample.logits_processor.interface import LogitsProcessor
+
+from koen_batch.engines.base import Decoding
+from koen_batch.engines.rows import penalised, perturb
+
+if TYPE_CHECKING:
+    from vllm import SamplingParams
+
+_KEY = "koen_batch_decoding"
+
+MOST_TOKENS = 1 << 20
+"""More than any answer has."""
+
+
+def extra_args(decoding: Decoding) -> dict[str, Any]:
+    """``SamplingParams.extra_args`` that have :class:`OwnChoice` decode a request so."""
+    names = ("temperature", "top_p", "seed", "repetition_penalty")
+    return {_KEY: {name: getattr(decoding, name) for name in names}}
+
+
+@dataclass
+class _Row:
+    """A request that is not plainly greedy. ``answer`` is vLLM's own list, which grows."""
+
+    decoding: Decoding
+    prompt: list[int]
+    answer: list[int]
+    generator: torch.Generator = field(default_factory=torch.Generator)
+
+    def change(self, logits: torch.Tensor) -> None:
+        """Change the request's logits, [vocabulary], in place."""
+        if self.decoding.repetition_penalty != 1.0:
+            seen = torch.tensor(sorted({*self.prompt, *self.answer}))
+            logits[seen] = penalised(logits[seen], self.decoding.repetition_penalty)
+        if self.decoding.temperature > 0:
+            # From seed and place alone: a step that vLLM does twice gives the same token.
+            self.generator.manual_seed(self.decoding.seed * MOST_TOKENS + len(self.answer))
+            logits.copy_(perturb(logits, self.decoding, self.generator))
+
+
+class OwnChoice(LogitsProcessor):
+    """What vLLM calls with the logits of every step."""
+
+    def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:
+        self._rows: dict[int, _Row] = {}
+
+    def is_argmax_invariant(self) -> bool:
+        return False
+
+    def update_state(self, batch_update: Any) -> None:
+        process_dict_updates(self._rows, batch_update, _row)
+
+    def apply(self, logits: torch.Tensor) -> torch.Tensor:
+        for index, row in self._rows.items():
+            row.change(logits[index])
+        return logits
+
+
+def _row(parameters: SamplingParams, prompt: list[int] | None, answer: list[int]) -> _Row | None:
+    own = (parameters.extra_args or {}).get(_KEY)
+    return _Row(Decoding(max_new_tokens=0, **own), prompt or [], answer) if own else None
