@@ -77,6 +77,9 @@ class InProcessPool:
         self._flight: list[Request] = []
         self._polls = 0
 
+    def start(self) -> None:
+        pass
+
     def submit(self, request: Request) -> None:
         self._queue.append(request)
 
