@@ -148,7 +148,7 @@ class Crew:
                 self._feed()
                 self._progress.update(self._facts)
                 if time.monotonic() - begin > PATIENCE_SECONDS and not any(m.ready for m in self._asked.values()):
-                    self._say_once(f"no worker is ready yet: waiting for {self.placement} on a node, or for its model")
+                    self._say_once(f"no worker is ready: waiting for {self.placement} on a node, or for its model")
         except Interrupted:
             self._dismiss(at_once=True)
             raise

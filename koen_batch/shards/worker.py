@@ -56,7 +56,8 @@ def run(
 
     ``work`` is a folder on this machine for what is under way; a worker that has died is resumed from it, and it is
     gone when all is committed. ``engine`` takes the place of what would be prepared from ``options.wishes``.
-    ``on_commit`` is called after each commit, in another thread; ``progress`` takes the place of what is shown here.
+    ``on_commit`` is called after each commit, in another thread, and with what is found committed already: a driver may
+    not know of it. ``progress`` takes the place of what is shown here.
     Of ``options``, ``part_size``, ``restart``, ``overwrite`` and ``clean`` mean nothing here.
 
     Raises UsageError where another model or version of this program would answer than the manifest says, InputError
@@ -75,7 +76,7 @@ def run(
         stack.callback(FolderLock(work).release)
         commits = stack.enter_context(_Commits(storage, manifest, on_commit))
         inputs = _Inputs(work, manifest)
-        wanted = _Wanted(shards, storage, manifest, session, redo=redo)
+        wanted = _Wanted(shards, storage, manifest, session, redo=redo, on_found=on_commit)
         outputs = _outputs(wanted, work, inputs, commits, engine.identity.name)
         first = next(outputs, None)
         if first is None:
@@ -133,7 +134,14 @@ class _Wanted:
     """The shards that are to be made: those asked for without those committed."""
 
     def __init__(
-        self, shards: Iterable[int], storage: Storage, manifest: Manifest, session: Session, *, redo: bool
+        self,
+        shards: Iterable[int],
+        storage: Storage,
+        manifest: Manifest,
+        session: Session,
+        *,
+        redo: bool,
+        on_found: Callable[[Marker], None] | None,
     ) -> None:
         self.records = (
             sum(manifest.shards[number].rows for number in shards if number < len(manifest.shards))
@@ -147,6 +155,7 @@ class _Wanted:
         self._manifest = manifest
         self._session = session
         self._redo = redo
+        self._on_found = on_found
 
     def __iter__(self) -> Iterator[Shard]:
         for number in self._shards:
@@ -157,6 +166,8 @@ class _Wanted:
                 self._session.skip(marker.tally)
                 self._session.progress.say(f"already done: shard {number}")
                 self.skipped += 1
+                if self._on_found:
+                    self._on_found(marker)
             else:
                 self.taken.append(number)
                 yield shard

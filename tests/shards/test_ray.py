@@ -117,7 +117,7 @@ def test_a_job_submitted_by_the_script_runs_on_the_cluster(
     jobs = Path(__file__).resolve().parents[2] / "jobs"
     path = os.pathsep.join([str(Path(__file__).parent / "programs"), str(Path(sys.executable).parent)])
     done = subprocess.run(
-        [jobs / "ray" / "submit.sh", corpus, "--to", "ko", "--engine", "echo", "--part-size", "100"],
+        [jobs / "ray" / "submit.sh", corpus, "--to", "ko", "--engine", "echo", "--part-size", "400", "--replicas", "1"],
         env={**os.environ, "PATH": f"{path}:{os.environ['PATH']}", "RAY_ADDRESS": cluster.address},
         capture_output=True,
         text=True,
@@ -144,8 +144,7 @@ def test_a_node_that_is_killed_costs_nothing_but_time(
     killer.join()
     assert outputs_of(output) == expected
     assert summary.records_read == summary.records_written + summary.records_rejected == ROWS
-    [lost] = events(log, "worker lost")
-    assert lost["shards"], "it was killed with work in hand"
+    assert any(lost["shards"] for lost in events(log, "worker lost")), "it was killed with work in hand"
     assert sorted(event["number"] for event in events(log, "shard")) == list(range(SHARDS))
 
 
