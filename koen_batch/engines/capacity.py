@@ -34,9 +34,9 @@ ON_CPU = {"OMP_WAIT_POLICY": "PASSIVE", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_TH
 """OpenMP threads that wait for each other give their core away. Spinning, as is the default, they kept each other from
 running wherever anything else did: 14 against 53 tokens/s on two cores with two other busy processes.
 
-glibc keeps what it has freed. By default it gives every block above 32 MiB back to the kernel and takes it anew, page by
-page: each step's logits (64 rows of 262,144 tokens in float32 are 64 MiB) several times. Measured with the starter model
-in bfloat16, 64 sequences: 8.0 against 9.8 ms of processor time a token."""
+glibc keeps what it has freed. By default it gives every block above 32 MiB back to the kernel and takes it anew, page
+by page: each step's logits (64 rows of 262,144 tokens in float32 are 64 MiB) several times. Measured with the starter
+model in bfloat16, 64 sequences: 8.0 against 9.8 ms of processor time a token."""
 
 
 @dataclass(frozen=True)
