@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,6 +30,9 @@ from koen_batch.shards.manifest import Manifest
 from koen_batch.shards.ray_crew import Crew
 from koen_batch.shards.storage import Storage, is_remote
 from koen_batch.workdir import Lock, Workdir
+
+KNOCK_SECONDS = 10
+"""How long the head of a cluster may take to answer at all."""
 
 
 @resumable()
@@ -123,11 +127,14 @@ def _cluster(ray: Any, address: str) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    named = address or os.environ.get("RAY_ADDRESS", "")
     try:
+        if ":" in named:
+            _knock(named)
         ray.init(address=address or None, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         why = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UsageError(f"--ray {address}: no cluster can be used there ({why})".replace("  ", " ")) from error
+        raise UsageError(f"--ray {named or 'local'}: no cluster can be used there ({why})") from error
     try:
         yield
     except ray.exceptions.RayError as error:
@@ -135,6 +142,14 @@ def _cluster(ray: Any, address: str) -> Iterator[None]:
         raise StoppedError(f"--ray: the cluster has gone ({why}); the same command resumes") from error
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host.startswith("ray:"):
+        raise ValueError("the driver must run on the cluster: `ray job submit` takes it there, see jobs/ray/")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_SECONDS).close()
 
 
 def _clean(storage: Storage, places: Sequence[str]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import pytest
 
+import koen_batch
 from koen_batch.commands.arguments import ray_address
 from koen_batch.errors import UsageError
 from koen_batch.session import RunOptions
@@ -81,3 +83,23 @@ def test_what_makes_no_sense_on_a_cluster_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=why):
         ray_driver.refuse(given, output, options)
+
+
+def test_without_ray_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    (tmp_path / "corpus.jsonl").write_text('{"text": "One."}\n')
+    with pytest.raises(UsageError, match=r"pip install 'koen-batch\[ray\]'"):
+        koen_batch.translate(str(tmp_path / "corpus.jsonl"), to="ko", engine="echo", ray=True)
+
+
+@pytest.mark.parametrize(
+    ("address", "why"), [("127.0.0.1:1", "Connection refused"), ("ray://head:10001", "ray job submit")]
+)
+def test_an_address_where_nobody_listens_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, why: str
+) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    (tmp_path / "corpus.jsonl").write_text('{"text": "One."}\n')
+    with pytest.raises(UsageError, match=why):
+        koen_batch.translate(str(tmp_path / "corpus.jsonl"), to="ko", engine="echo", ray=True)
