@@ -42,8 +42,8 @@ LADDER = (
     Step("greedy"),
     # Strong enough to leave a loop; from about 1.2 on, names and terms that must be repeated suffer too.
     Step("penalty", repetition_penalty=1.1),
-    # Neither penalty nor top-p here: over a vocabulary of 262,144 tokens either costs a CPU more than the model does,
-    # for the whole batch. (A family that has but one wording gets a slight penalty: koen_batch.asking.)
+    # Neither penalty nor top-p here: other words or sampling are change enough, and top-p sorts the whole vocabulary.
+    # (A family that has but one wording gets a slight penalty: koen_batch.asking.)
     Step("plain", prompt="plain"),
     Step("sample", temperature=0.5, seed=1),
     Step("split", split=True),
