@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from koen_batch.bench import run, sentences
+from koen_batch.bench import sentences
 from koen_batch.bench.sentences import Text
 from koen_batch.config import JobConfig
 from koen_batch.engines.start import Prepared, Wishes, prepare
@@ -103,7 +103,7 @@ def main() -> int:
     config = JobConfig(direction=Direction.to(arguments.to))
     prepared = prepare(config.direction, Wishes(engine="vllm", model=arguments.model))
     name, sources = sentences.read(arguments.input, arguments.data, config)
-    texts = sentences.choose(sources, run.asking_of(config, prepared), arguments.sentences)
+    texts = sentences.choose(sources, prepared.asking(config), arguments.sentences)
     stop = list(texts[0].questions[0].decoding.stop_token_ids)
     environment = {k: v for k, v in prepared.plan.specs[0].environment.items() if k != "VLLM_ENABLE_V1_MULTIPROCESSING"}
     print(f"{name}: {sum(len(text.segments) for text in texts)} segments", flush=True)

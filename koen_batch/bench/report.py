@@ -12,11 +12,9 @@ from koen_batch import __version__
 from koen_batch.bench.figures import ENGINE, NAIVE, PIPELINE, Spread, of_way, segment_ratio, work_ratio
 from koen_batch.bench.run import Done
 from koen_batch.engines.hardware import GIB, Hardware, detect, installed
+from koen_batch.planning.gpus import KNOWN
 
 WAYS = {ENGINE: "bare engine", PIPELINE: "this pipeline", NAIVE: "naive loop"}
-
-PEAK = {"T4": 65e12, "H200": 989e12}
-"""FLOP/s in 16 bit without sparsity, from NVIDIA's data sheets, by what a GPU's name holds."""
 
 
 def as_json(done: Done) -> dict[str, Any]:
@@ -71,7 +69,7 @@ def roofline(done: Done, hardware: Hardware) -> dict[str, Any] | None:
     A token costs 2 FLOP for each parameter (Kaplan et al. 2020, section 2.1), in the prompt and in the answer.
     Attention is left out: for sentences it is a percent of that.
     """
-    peaks = [peak for gpu in hardware.gpus for name, peak in PEAK.items() if name in gpu.name.split()]
+    peaks = [known.flops16 for gpu in hardware.gpus for known in KNOWN if known.name.split()[0] in gpu.name.split()]
     environment = done.prepared.plan.specs[0].environment
     if len(peaks) != len(hardware.gpus) or "CUDA_VISIBLE_DEVICES" not in environment or not done.prepared.parameters:
         return None

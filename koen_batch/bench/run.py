@@ -15,7 +15,6 @@ import msgspec
 import psutil
 
 from koen_batch import job
-from koen_batch.asking import Asking
 from koen_batch.bench import bare, sentences
 from koen_batch.bench.figures import ENGINE, NAIVE, PIPELINE, Pass
 from koen_batch.bench.naive import Naive, Task
@@ -78,7 +77,7 @@ def run(wanted: Wanted, say: Callable[[str], None]) -> Done:
         say(line)
     engine = prepared.plan.specs[0].name
     prepared = replace(prepared, plan=_bare_plan(prepared.plan))
-    chosen = sentences.choose(sources, asking_of(wanted.config, prepared), wanted.segments)
+    chosen = sentences.choose(sources, prepared.asking(wanted.config), wanted.segments)
     texts = sentences.repeat(chosen, wanted.repeated)
     with contextlib.ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="koen-bench-"))  # kept after an error, as it holds the engine's log
@@ -94,18 +93,6 @@ def run(wanted: Wanted, say: Callable[[str], None]) -> Done:
         segments=bench.segments,
         unique=bench.unique,
         passes=passes,
-    )
-
-
-def asking_of(config: JobConfig, engine: Prepared) -> Asking:
-    """How the job asks."""
-    return Asking(
-        engine.family,
-        engine.tokenizer,
-        config.direction,
-        engine.context,
-        seed=config.seed,
-        max_new_tokens=config.max_new_tokens,
     )
 
 
