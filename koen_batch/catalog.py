@@ -27,6 +27,8 @@ class Entry:
     """The GGUF file in that repository."""
     package: str = ""
     """The Python package that holds it."""
+    adapted: bool = False
+    """Whether this program's own adapter is merged into it."""
     source: str = ""
     """Where the id and the file are named."""
     notes: str = ""

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from koen_batch.errors import InputError, StoppedError
 
@@ -38,11 +39,11 @@ def convert_gguf(file: Path) -> Path:
     return convert_once(f"{file.stem}-{content_id(file)}", lambda _folder: file)
 
 
-def convert_once(name: str, gguf: Callable[[Path], Path], notice: str = "") -> Path:
+def convert_once(name: str, gguf: Callable[[Path], Path], *, adapter: Path | None = None, notice: str = "") -> Path:
     """The converted model ``name`` in the cache; where it is missing, ``gguf(folder)`` gives the file to convert.
 
     ``folder`` is a temporary one, gone afterwards. The rename is the commit, and one process converts while the
-    others wait. ``notice`` is printed when a conversion begins.
+    others wait. ``adapter`` is merged into the weights. ``notice`` is printed when a conversion begins.
     """
     models = cache_folder() / "models"
     target = models / f"{name}-{CONVERTER}"
@@ -60,7 +61,7 @@ def convert_once(name: str, gguf: Callable[[Path], Path], notice: str = "") -> P
             shutil.rmtree(scratch, ignore_errors=True)  # what a crash has left
             scratch.mkdir()
             try:
-                _convert_in_child(gguf(scratch), scratch / "model", lock)
+                _convert_in_child(gguf(scratch), scratch / "model", adapter, lock)
                 (scratch / "model").rename(target)
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
@@ -92,14 +93,14 @@ def _locked(path: Path) -> Iterator[int]:
         yield file.fileno()
 
 
-def _convert_in_child(source: Path, target: Path, lock: int) -> None:
+def _convert_in_child(source: Path, target: Path, adapter: Path | None, lock: int) -> None:
     """Convert in a process of its own, whose memory (twice the model) is gone when it ends.
 
     It inherits the lock: should the parent die, nobody begins again while it still writes.
     """
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
     done = subprocess.run(
-        [sys.executable, "-m", "koen_batch.conversion", str(source), str(target)],
+        [sys.executable, "-m", "koen_batch.conversion", str(source), str(target), *([str(adapter)] if adapter else [])],
         env=environment,
         pass_fds=(lock,),
         stdin=subprocess.DEVNULL,
@@ -112,20 +113,30 @@ def _convert_in_child(source: Path, target: Path, lock: int) -> None:
         raise StoppedError(f"{source}: cannot be converted: {last}")
 
 
-def _convert(source: Path, target: Path) -> None:
+def _convert(source: Path, target: Path, adapter: Path | None) -> None:
     """Load with transformers, dequantised (without ``dequantize`` saving fails), and save as bf16 safetensors."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(target)
-    model = AutoModelForCausalLM.from_pretrained(
+    model: Any = AutoModelForCausalLM.from_pretrained(
         source.parent,
         gguf_file=source.name,
         dtype=torch.bfloat16,
         quantization_config=GgufConfig(dequantize=True),
     )
-    model.save_pretrained(target)
+    if adapter:
+        model = merged(model, adapter)
+    model.to(torch.bfloat16).save_pretrained(target)
     complete_config(target)
+
+
+def merged(model: Any, adapter: Path) -> Any:
+    """The transformers ``model`` with a LoRA ``adapter`` added to its weights; the sum is made in float32."""
+    import torch
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model.to(torch.float32), adapter).merge_and_unload(safe_merge=True)
 
 
 def complete_config(folder: Path) -> None:
@@ -140,4 +151,4 @@ def complete_config(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    _convert(Path(sys.argv[1]), Path(sys.argv[2]))
+    _convert(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]) if len(sys.argv) > 3 else None)

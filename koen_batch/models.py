@@ -88,7 +88,7 @@ def _folder(name: str, entry: catalog.Entry | None, revision: str | None, weight
     if revision:
         raise UsageError(f"--revision {revision}: {name} is not from the hub, only models from there have revisions")
     if entry is not None:
-        folder = starter.folder()
+        folder = starter.folder(adapted=entry.adapted)
         return folder, folder.name
     if path.is_dir():
         return path, ""

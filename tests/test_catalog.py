@@ -18,6 +18,7 @@ SYSTEMS = [
     "nllb-600m",
     "google",
     "starter",
+    "starter-base",
 ]
 
 

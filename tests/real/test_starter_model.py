@@ -1,4 +1,4 @@
-"""The starter model: installed from the package index, converted once, asked with our own examples."""
+"""The starter model: installed from the package index, converted once with our adapter, asked as that was trained."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def tokenizer(model: models.Model) -> HuggingFace:
 def test_it_is_gemma_3_270m_and_is_converted_once(model: models.Model) -> None:
     assert (model.architecture, model.dtype, model.parameters) == ("Gemma3ForCausalLM", "bfloat16", 268098176)
     assert (model.layers, model.kv_heads, model.head_dim, model.vocabulary) == (18, 1, 256, 262144)
-    assert model.family is prompts.FAMILIES["completion"]
+    assert model.family is prompts.FAMILIES["starter"]
     written = (model.folder / "model.safetensors").stat().st_mtime_ns
     assert models.resolve("starter") == model
     assert (model.folder / "model.safetensors").stat().st_mtime_ns == written
