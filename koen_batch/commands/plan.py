@@ -13,7 +13,7 @@ from koen_batch.commands.arguments import (
     positive,
     wishes,
 )
-from koen_batch.commands.translate import add_record_options, config_of
+from koen_batch.commands.translate import add_input_options, add_record_options, config_of
 
 
 def add(command: argparse.ArgumentParser) -> None:
@@ -22,8 +22,7 @@ def add(command: argparse.ArgumentParser) -> None:
         "sample by default, and needs of the model only its tokenizer."
     )
     command.set_defaults(command=_plan)
-    command.add_argument("input", nargs="+", help="files, folders or globs; - reads standard input")
-    command.add_argument("--to", required=True, choices=("ko", "en"), help="the language to translate into")
+    add_input_options(command)
     command.add_argument(
         "-o", "--output", metavar="PATH", help="where the job would write, for the space that is there"
     )

@@ -33,8 +33,7 @@ def add(command: argparse.ArgumentParser) -> None:
         "records, 130 and 143: stopped by a signal."
     )
     command.set_defaults(command=_translate)
-    command.add_argument("input", nargs="+", help="files, folders or globs; - reads standard input")
-    command.add_argument("--to", required=True, choices=("ko", "en"), help="the language to translate into")
+    add_input_options(command)
     command.add_argument(
         "-o", "--output", metavar="PATH", help="a folder (exists, or ends in /) or a file; - writes to standard output"
     )
@@ -46,6 +45,12 @@ def add(command: argparse.ArgumentParser) -> None:
     run = command.add_argument_group("the run")
     _add_run_options(run)
     add_report_options(run)
+
+
+def add_input_options(command: argparse.ArgumentParser) -> None:
+    """What to translate, and into what."""
+    command.add_argument("input", nargs="+", help="files, folders or globs; - reads standard input")
+    command.add_argument("--to", required=True, choices=("ko", "en"), help="the language to translate into")
 
 
 def add_record_options(group: argparse._ArgumentGroup) -> None:
