@@ -70,7 +70,7 @@ def run(wanted: Wanted, say: Callable[[str], None]) -> Done:
         StoppedError: an engine does not start, or dies.
     """
     if wanted.wishes.engine == "echo":
-        raise UsageError("--engine echo: there is no bare engine to compare with; use benchmarks/echo.py")
+        raise UsageError("--engine echo: there is no bare engine to compare with; use benchmarks/host.py")
     name, sources = sentences.read(wanted.input, wanted.data, wanted.config)
     prepared = prepare(wanted.config.direction, wanted.wishes)
     for line in prepared.reasons:
