@@ -21,6 +21,10 @@ from koen_batch.treatment import Treatment
 READ_AT_ONCE = 256
 """Records read between two looks at the engine; their segments are looked up and tokenised together."""
 
+AHEAD = 4
+"""Windows of segments that wait for the engine. At the end the longest of them go first, so that the last answers, and
+the last that are asked again, are short."""
+
 REORDER = 16_384
 """Records read and not yet written, at most: those that wait for an earlier one to be finished."""
 
@@ -133,7 +137,7 @@ class Pipeline:
 
     def _hungry(self) -> bool:
         roomy = len(self._buffer) < REORDER and self._held < REORDER_BYTES
-        return roomy and self._scheduler.backlog < self._window
+        return roomy and self._scheduler.backlog < AHEAD * self._window
 
     def _entries(self) -> Iterator[_Entry | Output]:
         """The records of all outputs, and each output itself behind its last record."""

@@ -203,7 +203,9 @@ class Scheduler:
             work.missing = 0
             for index, question in questions[work.key]:
                 self._requests[self._next_id] = (work, index)
-                requests.append(Request(self._next_id, question.tokens, question.decoding))
+                # What was asked before may be asked yet again: begun last, it would end alone.
+                priority = len(work.tried)
+                requests.append(Request(self._next_id, question.tokens, question.decoding, priority))
                 self.counts.prompt_tokens += len(question.tokens)
                 self._next_id += 1
                 work.missing += 1

@@ -20,12 +20,14 @@ class Decoding(msgspec.Struct, frozen=True, omit_defaults=True):
     """Encoder-decoder models: the target language's token."""
 
 
-class Request(msgspec.Struct):
+class Request(msgspec.Struct, omit_defaults=True):
     """One prompt. ``tokens`` are the prompt's ids, special tokens included."""
 
     id: int
     tokens: list[int]
     decoding: Decoding
+    priority: int = 0
+    """Greater comes sooner, where the engine has more than it can compute at once."""
 
 
 class Completion(msgspec.Struct, omit_defaults=True):

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from koen_batch.conversion import cache_folder
 from koen_batch.engines.base import Completion, Decoding, Request
 from koen_batch.engines.checkpoint import end_tokens, is_hybrid
 from koen_batch.models import read_config
@@ -49,6 +50,15 @@ def environment(tensor_parallel_size: int = 1) -> dict[str, str]:
     With one rank the engine's core stays in this process: it starts in seconds, and a process less can be orphaned.
     """
     return {**ENVIRONMENT, "VLLM_ENABLE_V1_MULTIPROCESSING": "0" if tensor_parallel_size == 1 else "1"}
+
+
+def compile_cache() -> dict[str, str]:
+    """Variables that have a model for CPUs compiled once, and not at each start.
+
+    vLLM 0.32 cannot read there what it has compiled ahead of time (``'function' object has no attribute
+    'finalize_loading'``). The cache of torch.compile works, and by default stands where a restart empties it.
+    """
+    return {"VLLM_USE_AOT_COMPILE": "0", "TORCHINDUCTOR_CACHE_DIR": str(cache_folder() / "compiled")}
 
 
 def lora_rank(rank: int) -> int:
@@ -139,6 +149,8 @@ class VllmEngine:
         cpu = current_platform.is_cpu()
         arguments = llm_arguments(config, cpu=cpu, enforce_eager=enforce_eager)
         if cpu:
+            for name, value in compile_cache().items():
+                os.environ.setdefault(name, value)
             gpu_memory_utilization = min(gpu_memory_utilization, CPU_MEMORY_SHARE)
             if kv_cache_gib is not None:
                 arguments["kv_cache_memory_bytes"] = int(kv_cache_gib * 2**30)
@@ -152,6 +164,7 @@ class VllmEngine:
             "max_num_batched_tokens": max_num_batched_tokens,
             "attention_backend": attention_backend,
             "enforce_eager": enforce_eager,
+            "scheduling_policy": "priority",
             "skip_tokenizer_init": True,
             "generation_config": "vllm",
             "use_tqdm_on_load": False,
@@ -188,7 +201,10 @@ class VllmEngine:
             if request.tokens and not 0 <= min(request.tokens) <= max(request.tokens) < self._vocabulary:
                 raise ValueError(f"token {max(request.tokens)} is not in the model's vocabulary of {self._vocabulary}")
             parameters = self._sampling(request.decoding)
-            self._engine.add_request(str(request.id), tokens_input(request.tokens), parameters, lora_request=self._lora)
+            prompt = tokens_input(request.tokens)
+            # vLLM's smaller number is the sooner one.
+            priority = -request.priority
+            self._engine.add_request(str(request.id), prompt, parameters, lora_request=self._lora, priority=priority)
         except (ValueError, VLLMValidationError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             self._finished.append(Completion(request.id, [], "error", error=reason))

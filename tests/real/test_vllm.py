@@ -54,6 +54,13 @@ def test_sampling_follows_its_seed(lfm2_in_vllm: Pool) -> None:
     assert sample(1, 0) == sample(1, 5) != sample(2, 0)
 
 
+def test_greater_priority_is_answered_sooner(lfm2_in_vllm: Pool) -> None:
+    """16 run at once and 32 wait: the last one submitted is the first of those that waited."""
+    crowd = [Request(n, [40 + n], Decoding(12)) for n in range(47)]
+    answered = list(collect(lfm2_in_vllm, [*crowd, Request(47, PROMPT, Decoding(8), priority=1)]))
+    assert answered.index(47) <= 16
+
+
 def test_penalised_answers_are_hugging_faces(lfm2: Path, lfm2_in_vllm: Pool) -> None:
     """On a CPU the penalty is ours, not vLLM's; both engines apply it to prompt and answer alike."""
     from koen_batch.engines.huggingface import HuggingFaceEngine
