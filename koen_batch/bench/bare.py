@@ -6,43 +6,72 @@ the others as in a job. Nothing of the adapter's loop runs for them.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
-from koen_batch.engines.base import Completion, Request
+from koen_batch.engines.base import Completion, Engine, Request
 from koen_batch.engines.huggingface import HuggingFaceEngine, batches
 from koen_batch.engines.vllm import VllmEngine
 
 BARE = 1 << 40
 """Ids from here on are of the bare pass; no job has as many requests."""
 
-ENGINES = {"vllm": "koen_batch.bench.bare:BareVllm", "hf": "koen_batch.bench.bare:BareHuggingFace"}
-"""The engine that takes the place of a registered one (:func:`koen_batch.engines.registry.build`)."""
+ENGINES = {"vllm": "koen_batch.bench.bare:vllm", "hf": "koen_batch.bench.bare:huggingface"}
+"""What is built in the place of a registered engine (:func:`koen_batch.engines.registry.build`)."""
 
 
-class BareVllm(VllmEngine):
+def vllm(model: str, **settings: Any) -> Engine:
+    return BareEngine(Vllm(model, **settings))
+
+
+def huggingface(model: str, **settings: Any) -> Engine:
+    return BareEngine(HuggingFace(model, **settings))
+
+
+class Library(Engine, Protocol):
+    """An engine that can also be called as its library is by itself."""
+
+    def generate(self, requests: list[Request]) -> list[Completion]:
+        """Answer all of them in the library's own call."""
+
+
+class BareEngine:
+    """``library`` as a job drives it, and bare (see :class:`koen_batch.engines.base.Engine`)."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._bare: list[Request] = []
+        self.capacity = library.capacity
+
+    def submit(self, request: Request) -> None:
+        if request.id >= BARE:
+            self._bare.append(request)
+        else:
+            self._library.submit(request)
+
+    def poll(self) -> list[Completion]:
+        if not self._bare:
+            return self._library.poll()
+        requests, self._bare = self._bare, []
+        return self._library.generate(requests)
+
+    def close(self) -> None:
+        self._library.close()
+
+
+class Vllm(VllmEngine):
     """vLLM's ``LLM``, whose engine the adapter drives and whose ``generate`` is the bare pass."""
 
     def _start(self, arguments: dict[str, Any]) -> Any:
         from vllm import LLM
 
         self._llm = LLM(**arguments)
-        self._bare: list[Request] = []
         return self._llm.llm_engine
 
-    def submit(self, request: Request) -> None:
-        if request.id >= BARE:
-            self._bare.append(request)
-        else:
-            super().submit(request)
-
-    def poll(self) -> list[Completion]:
-        if not self._bare:
-            return super().poll()
+    def generate(self, requests: list[Request]) -> list[Completion]:
         from vllm.inputs import tokens_input
 
-        requests, self._bare = self._bare, []
         # Neither pass may find the other's prompts in the cache.
         self._llm.reset_prefix_cache()
         prompts: list[Any] = [tokens_input(request.tokens) for request in requests]
@@ -58,23 +87,10 @@ class BareVllm(VllmEngine):
         ]
 
 
-class BareHuggingFace(HuggingFaceEngine):
+class HuggingFace(HuggingFaceEngine):
     """A model in transformers: as a job drives it, and batches sorted by length through its plain ``generate``."""
 
-    def __init__(self, model: str, **settings: Any) -> None:
-        super().__init__(model, **settings)
-        self._bare: list[Request] = []
-
-    def submit(self, request: Request) -> None:
-        if request.id >= BARE:
-            self._bare.append(request)
-        else:
-            super().submit(request)
-
-    def poll(self) -> list[Completion]:
-        if not self._bare:
-            return super().poll()
-        requests, self._bare = self._bare, []
+    def generate(self, requests: list[Request]) -> list[Completion]:
         return [completion for batch in batches(requests, self.batch_tokens) for completion in self._plain(batch)]
 
     def _plain(self, batch: list[Request]) -> list[Completion]:
