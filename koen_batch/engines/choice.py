@@ -6,8 +6,7 @@ from 287 to 426 ms of processor time. (It also turns a row's random numbers back
 which torch's generator for CPUs cannot: the engine dies. ``GPUModelRunner._bookkeeping_sync``, vLLM 0.32.)
 
 Here such a request is greedy for vLLM, and only its own row of logits is changed before the greatest is taken: the
-penalty on the tokens that it has seen, and the noise whose maximum is a sample
-(:func:`koen_batch.engines.rows.perturb`).
+penalty on the tokens that it has seen, and all but the sample taken away (:func:`koen_batch.engines.rows.sampled`).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 from vllm.v1.sample.logits_processor.interface import LogitsProcessor
 
 from koen_batch.engines.base import Decoding
-from koen_batch.engines.rows import penalised, perturb
+from koen_batch.engines.rows import penalised, sampled
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -54,7 +53,7 @@ class _Row:
         if self.decoding.temperature > 0:
             # From seed and place alone: a step that vLLM does twice gives the same token.
             self.generator.manual_seed(self.decoding.seed * MOST_TOKENS + len(self.answer))
-            logits.copy_(perturb(logits, self.decoding, self.generator))
+            logits.copy_(sampled(logits, self.decoding, self.generator))
 
 
 class OwnChoice(LogitsProcessor):
