@@ -15,7 +15,7 @@ from koen_batch import protection
 from koen_batch.languages import hangul
 from koen_batch.prompts import Variant
 
-VERSION = "1"
+VERSION = "2"
 """Part of a job's fingerprint: raise it with every change that can change which translation is kept."""
 
 MOST_RETRIES = 3

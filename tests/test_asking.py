@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from koen_batch import prompts
@@ -20,9 +22,20 @@ def asking(family: str = "plain", context: int = 4096, **settings: int) -> Askin
 
 
 def test_the_budget_follows_from_the_length_of_the_source() -> None:
+    """A Korean text has fewer code points than its English source, so the stretch is at its least."""
     (question,) = asking("koen").questions([("x" * 10, STEPS["greedy"])])
     assert question is not None
     assert question.decoding.max_new_tokens == BUDGET_BASE + BUDGET_FACTOR * 10
+
+
+def test_the_budget_follows_from_what_the_tokenizer_makes_of_the_target_language() -> None:
+    (question,) = Asking(prompts.family("koen"), CodePoints(), Direction("ko", "en"), 4096).questions(
+        [("x" * 10, STEPS["greedy"])]
+    )
+    assert question is not None
+    pairs = [pair for pairs in prompts.examples().values() for pair in pairs]
+    stretch = sum(len(pair["en"]) for pair in pairs) / sum(len(pair["ko"]) for pair in pairs)
+    assert question.decoding.max_new_tokens == BUDGET_BASE + math.ceil(BUDGET_FACTOR * stretch * 10)
 
 
 def test_a_fixed_budget_holds_for_every_source() -> None:
@@ -31,7 +44,7 @@ def test_a_fixed_budget_holds_for_every_source() -> None:
 
 
 def test_a_source_that_does_not_fit_has_no_question() -> None:
-    short, long = asking(context=1000).questions([("x" * 100, STEPS["greedy"]), ("x" * 300, STEPS["greedy"])])
+    short, long = asking(context=1000).questions([("x" * 100, STEPS["greedy"]), ("x" * 400, STEPS["greedy"])])
     assert short is not None
     assert long is None
 

@@ -18,7 +18,7 @@ from koen_batch.evaluation.run import System
 
 def describe(engine: Prepared, config: JobConfig) -> System:
     """The system as it is planned, before it has run."""
-    budget = f"{asking.BUDGET_BASE} + {asking.BUDGET_FACTOR} × the source's tokens"
+    budget = f"{asking.BUDGET_BASE} + {asking.BUDGET_FACTOR} × the tokenizer's stretch × the source's tokens"
     decoding: dict[str, str | int | float | bool | None] = {
         "method": "greedy",
         "max_new_tokens": config.max_new_tokens or budget,
