@@ -72,7 +72,7 @@ def llm_arguments(config: dict[str, Any], *, cpu: bool, enforce_eager: bool) -> 
     - On a CPU the custom op ``rotary_embedding`` stays off. vLLM 0.32's ``RotaryEmbedding.forward_cpu`` is wrong on
       three-dimensional queries (LFM2), silently; compiled code does not use it, eager code does (the class of
       vllm-project/vllm#31643).
-    - On a CPU sampling and penalties are ours (:mod:`koen_batch.engines.choice`).
+    - On a CPU sampling, penalties and log-probabilities are ours (:mod:`koen_batch.engines.choice`).
     - Prefix caching is off for hybrid models, where it costs a step for each prompt.
     - A ``config.json`` of LFM2 that transformers wrote lacks what vLLM reads for the widths of its layers.
     """
@@ -80,6 +80,7 @@ def llm_arguments(config: dict[str, Any], *, cpu: bool, enforce_eager: bool) -> 
     if cpu:
         arguments["compilation_config"] = {"custom_ops": ["all" if enforce_eager else "none", "-rotary_embedding"]}
         arguments["logits_processors"] = ["koen_batch.engines.choice:OwnChoice"]
+        arguments["logprobs_mode"] = "processed_logits"
     if config.get("model_type") == "lfm2":
         hidden = config["hidden_size"]
         wanted = {"conv_dim": hidden, "conv_dim_out": hidden, "block_dim": hidden, "block_auto_adjust_ff_dim": False}

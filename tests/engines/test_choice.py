@@ -35,18 +35,30 @@ def logits(rows: int = 4) -> torch.Tensor:
     return torch.randn(rows, VOCABULARY, generator=torch.Generator().manual_seed(3))
 
 
-def test_only_the_rows_that_ask_for_it_are_changed() -> None:
+def only(row: torch.Tensor, token: int) -> torch.Tensor:
+    """What is left of a row's log-probabilities where ``token`` was chosen."""
+    return torch.full_like(row, -torch.inf).index_copy(0, torch.tensor([token]), row[[token]])
+
+
+def penalised_choice(row: torch.Tensor, seen: list[int], penalty: float) -> int:
+    return int(row.index_copy(0, torch.tensor(seen), penalised(row[seen], penalty)).argmax())
+
+
+def test_rows_are_log_probabilities_and_those_that_are_not_greedy_hold_their_choice_alone() -> None:
     before = logits()
+    expected = before.log_softmax(dim=1)
+    best = int(before[2].argmax())
     choice = choosing(
         (0, SamplingParams(temperature=0.0), [1], []),
         (1, asked(temperature=1.0), [1], []),
-        (2, asked(repetition_penalty=1.5), [1, 1, 4], [5]),
+        (2, asked(repetition_penalty=50.0), [best, best], [5]),
     )
     after = choice.apply(before.clone())
-    assert torch.equal(after[[0, 3]], before[[0, 3]])
-    assert not torch.equal(after[1], before[1])
-    assert torch.equal(after[2, [0, 2, 3]], before[2, [0, 2, 3]])
-    assert torch.equal(after[2, [1, 4, 5]], penalised(before[2, [1, 4, 5]], 1.5))
+    assert torch.equal(after[[0, 3]], expected[[0, 3]])
+    assert torch.equal(after[1], only(expected[1], int(after[1].argmax())))
+    other = penalised_choice(before[2], sorted({best, 5}), 50.0)
+    assert other != best
+    assert torch.equal(after[2], only(expected[2], other))
     assert not choice.is_argmax_invariant()
 
 
@@ -55,18 +67,26 @@ def test_rows_move_with_their_requests() -> None:
     choice = choosing((0, asked(repetition_penalty=2.0), [1], []), (1, asked(repetition_penalty=2.0), [2], []))
     moved = (1, 3, MoveDirectionality.UNIDIRECTIONAL)
     choice.update_state(BatchUpdate(batch_size=2, removed=[0], added=[], moved=[moved]))
-    after = choice.apply(before.clone())
-    assert torch.equal(after[:3], before[:3])
-    assert torch.equal(after[3, 2], penalised(before[3, 2], 2.0))
+    after, expected = choice.apply(before.clone()), before.log_softmax(dim=1)
+    assert torch.equal(after[:3], expected[:3])
+    assert torch.equal(after[3], only(expected[3], penalised_choice(before[3], [2], 2.0)))
 
 
 def test_the_answer_so_far_is_penalised_as_it_grows() -> None:
     answer: list[int] = []
-    choice = choosing((0, asked(repetition_penalty=2.0), [], answer))
-    answer.append(4)
-    before = logits()
-    after = choice.apply(before.clone())
-    assert torch.equal(after[0, 4], penalised(before[0, 4], 2.0))
+    choice = choosing((0, asked(repetition_penalty=50.0), [], answer))
+    row = logits(1)[0]
+    best = int(row.argmax())
+    assert choice.apply(row[None].clone())[0].argmax() == best
+    answer.append(best)
+    assert choice.apply(row[None].clone())[0].argmax() == penalised_choice(row, [best], 50.0) != best
+
+
+def test_a_row_that_is_not_a_number_stays_one() -> None:
+    """The log-probability that vLLM reports says so, and the engine is refused."""
+    row = torch.full((1, VOCABULARY), torch.nan)
+    for parameters in (asked(temperature=1.0), asked(repetition_penalty=1.5), SamplingParams(temperature=0.0)):
+        assert choosing((0, parameters, [1], [])).apply(row.clone()).isnan().any()
 
 
 def test_seed_and_place_decide_a_sample() -> None:
