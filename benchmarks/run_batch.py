@@ -39,7 +39,7 @@ from koen_batch.config import JobConfig
 from koen_batch.engines.base import EngineSpec
 from koen_batch.engines.checkpoint import end_tokens
 from koen_batch.engines.start import Prepared, Wishes, prepare
-from koen_batch.engines.vllm import LOOP_COUNT, LOOP_PATTERN, compile_cache, llm_arguments
+from koen_batch.engines.vllm import LOOP_COUNT, LOOP_PATTERNS, compile_cache, llm_arguments
 from koen_batch.languages import Direction
 from koen_batch.models import read_config
 from koen_batch.prompts import Source
@@ -84,7 +84,11 @@ def requests(texts: list[Text], prepared: Prepared, direction: Direction, *, log
             "temperature": 0,
             "max_tokens": question.decoding.max_new_tokens,
             "stop_token_ids": sorted({*question.decoding.stop_token_ids, *ends}),
-            "repetition_detection": {"max_pattern_size": LOOP_PATTERN, "min_count": LOOP_COUNT},
+            "repetition_detection": {
+                "min_pattern_size": LOOP_PATTERNS[0],
+                "max_pattern_size": LOOP_PATTERNS[-1],
+                "min_count": LOOP_COUNT,
+            },
             "logprobs": logprobs,
         }
         request = {"custom_id": str(number), "method": "POST", "url": "/v1/chat/completions", "body": body}

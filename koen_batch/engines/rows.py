@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from koen_batch.engines.base import Completion, Decoding
-from koen_batch.engines.vllm import LOOP_COUNT, LOOP_PATTERN, NOT_A_NUMBER
+from koen_batch.engines.vllm import LOOP_COUNT, LOOP_PATTERNS, NOT_A_NUMBER
 
 
 class Rows:
@@ -111,10 +111,12 @@ class Rows:
         return torch.where(self._seen, penalised(scores, self._penalty), scores)
 
     def _loops(self) -> torch.Tensor:
-        """Which rows end in a pattern of at most ``LOOP_PATTERN`` tokens that comes ``LOOP_COUNT`` times, [rows]."""
-        tail = torch.stack(self._tokens[-LOOP_PATTERN * LOOP_COUNT :], dim=1)
+        """Which rows end in a pattern, as long as one of ``LOOP_PATTERNS``, that comes ``LOOP_COUNT`` times, [rows]."""
+        tail = torch.stack(self._tokens[-LOOP_PATTERNS[-1] * LOOP_COUNT :], dim=1)
         found = torch.zeros(tail.shape[0], dtype=torch.bool, device=tail.device)
-        for size in range(1, min(LOOP_PATTERN, len(self._tokens) // LOOP_COUNT) + 1):
+        for size in LOOP_PATTERNS:
+            if size * LOOP_COUNT > len(self._tokens):
+                break
             turns = tail[:, -size * LOOP_COUNT :].reshape(-1, LOOP_COUNT, size)
             found |= (turns == turns[:, :1]).flatten(1).all(dim=1)
         return found

@@ -22,9 +22,11 @@ from koen_batch.models import read_config
 WINDOW_FACTOR = 2
 """Requests in flight for each running sequence: enough that a finished one is replaced within the same step."""
 
-LOOP_PATTERN = 8
-LOOP_COUNT = 6
-"""A pattern of at most 8 tokens that comes 6 times in a row ends a request as ``repetition``."""
+LOOP_PATTERNS = range(4, 25)
+LOOP_COUNT = 4
+"""A pattern of 4 to 24 tokens that comes 4 times in a row ends a request as ``repetition``. It does so in none of
+200,000 human translations (Gemma 3's tokenizer; a pattern of 1 token that comes 6 times is in 18, as in 30000000), and
+in 28 of 37 runaway answers of the starter; a loop of fewer tokens is one of 4 to 6, too."""
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What ``max_lora_rank`` may be (vllm/config/lora.py)."""
@@ -262,6 +264,8 @@ def _parameters(decoding: Decoding, end: tuple[int, ...]) -> Any:
         detokenize=False,
         logprobs=0,
         flat_logprobs=True,
-        repetition_detection=RepetitionDetectionParams(max_pattern_size=LOOP_PATTERN, min_count=LOOP_COUNT),
+        repetition_detection=RepetitionDetectionParams(
+            min_pattern_size=LOOP_PATTERNS[0], max_pattern_size=LOOP_PATTERNS[-1], min_count=LOOP_COUNT
+        ),
         output_kind=RequestOutputKind.FINAL_ONLY,
     )

@@ -180,8 +180,8 @@ def test_loop_ends_as_repetition(lfm2: Path) -> None:
     loops = [answer.tokens for answer in answers.values() if answer.finish_reason == "repetition"]
     assert loops
     for tokens in loops:
-        assert any(tokens[-size * 6 :] == tokens[-size:] * 6 for size in range(1, 9))
-        assert not any(tokens[-size * 6 - 1 : -1] == tokens[-size - 1 : -1] * 6 for size in range(1, 9))
+        assert any(tokens[-size * 4 :] == tokens[-size:] * 4 for size in range(4, 25))
+        assert not any(tokens[-size * 4 - 1 : -1] == tokens[-size - 1 : -1] * 4 for size in range(4, 25))
 
 
 @pytest.mark.parametrize("tokens", [[], [VOCABULARY], [-1], [9] * 64], ids=["empty", "unknown", "negative", "long"])
