@@ -17,12 +17,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 from vllm.v1.sample.logits_processor.interface import LogitsProcessor
 
 from koen_batch.engines.base import Decoding
-from koen_batch.engines.rows import penalised, sampled
+from koen_batch.engines.rows import draw, penalised
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -49,15 +50,22 @@ class _Row:
     generator: torch.Generator = field(default_factory=torch.Generator)
 
     def choose(self, logits: torch.Tensor) -> int:
-        """The request's next token, from the model's logits, [vocabulary], which stay as they are."""
+        """The request's next token, from the model's logits, [vocabulary], which are as before in the end.
+
+        One row at a time is too little work to share out among threads: NumPy takes a tenth of torch's time, or less.
+        """
+        seen = torch.tensor(sorted({*self.prompt, *self.answer}), dtype=torch.long)
+        own = logits[seen]
         if self.decoding.repetition_penalty != 1.0:
-            seen = torch.tensor(sorted({*self.prompt, *self.answer}), dtype=torch.long)
-            logits = logits.index_copy(0, seen, penalised(logits[seen], self.decoding.repetition_penalty))
+            logits[seen] = penalised(own, self.decoding.repetition_penalty)
         if self.decoding.temperature > 0:
             # From seed and place alone: a step that vLLM does twice gives the same token.
             self.generator.manual_seed(self.decoding.seed * MOST_TOKENS + len(self.answer))
-            logits = sampled(logits, self.decoding, self.generator)
-        return int(logits.argmax())
+            token = int(draw(logits, self.decoding, self.generator))
+        else:
+            token = int(logits.numpy().argmax())
+        logits[seen] = own
+        return token
 
 
 class OwnChoice(LogitsProcessor):
@@ -77,9 +85,10 @@ class OwnChoice(LogitsProcessor):
         chosen = {index: row.choose(logits[index]) for index, row in self._rows.items()}
         logprobs = torch.log_softmax(logits, dim=-1, out=logits)
         for index, token in chosen.items():
-            logprob = logprobs[index, token].item()
-            logprobs[index] = -torch.inf
-            logprobs[index, token] = logprob
+            row = logprobs[index].numpy()
+            logprob = row[token]
+            row.fill(-np.inf)
+            row[token] = logprob
         return logprobs
 
 

@@ -66,7 +66,9 @@ class Rows:
         if self._generators:
             scores = scores.clone() if scores is self._logits else scores
             for row, generator in self._generators.items():
-                scores[row] = sampled(scores[row], self._decodings[row], generator)
+                drawn = draw(scores[row], self._decodings[row], generator)
+                scores[row] = -torch.inf
+                scores[row, drawn] = 0.0
         return scores
 
     def watch(self, ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
@@ -127,21 +129,19 @@ def penalised(scores: torch.Tensor, penalty: float | torch.Tensor) -> torch.Tens
     return torch.where(scores > 0, scores / penalty, scores * penalty)
 
 
-def sampled(scores: torch.Tensor, decoding: Decoding, generator: torch.Generator) -> torch.Tensor:
-    """Scores, [vocabulary], in which only a sample of the row's distribution, within the nucleus of ``top_p``, is left.
+def draw(scores: torch.Tensor, decoding: Decoding, generator: torch.Generator) -> torch.Tensor:
+    """The index, a scalar, of a sample of the distribution of ``scores``, [vocabulary], in the nucleus of ``top_p``.
 
-    Inverse transform sampling: one random number a token, and two passes over the vocabulary. Random numbers for the
-    whole of it (the Gumbel-max trick) took four times as long on a CPU. The row has its own generator, so its
-    neighbours do not matter.
+    Inverse transform sampling: one random number a token. Random numbers for the whole vocabulary (the Gumbel-max
+    trick) took four times as long on a CPU. The row has its own generator, so its neighbours do not matter.
     """
     chances = (scores / decoding.temperature).softmax(0)
     if decoding.top_p < 1:
         ordered, order = chances.sort(descending=True)
         chances[order[ordered.cumsum(0) - ordered >= decoding.top_p]] = 0.0
-    reached = chances.cumsum(0, dtype=torch.float64)
-    point = reached[-1] * torch.rand((), dtype=torch.float64, device=scores.device, generator=generator)
-    drawn = torch.searchsorted(reached, point, right=True).clamp(max=len(scores) - 1)  # NaN leads behind the end
-    return torch.full_like(scores, -torch.inf).index_fill_(0, drawn, 0.0)
+    reached = chances.cumsum(0)
+    point = reached[-1] * torch.rand((), device=scores.device, generator=generator)
+    return torch.searchsorted(reached, point, right=True).clamp(max=len(scores) - 1)  # NaN leads behind the end
 
 
 _STOP, _LENGTH, _REPETITION = 1, 2, 3
