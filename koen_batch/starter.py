@@ -13,7 +13,7 @@ TERMS = "Gemma is provided under and subject to the Gemma Terms of Use found at 
 """The notice that section 3.1 of Gemma's terms asks for wherever the model is passed on."""
 
 ADAPTER = Path(__file__).with_name("starter_adapter")
-"""LoRA weights for English↔Korean with their model card, made by ``train/starter.py``."""
+"""LoRA weights for English↔Korean with their model card, made by ``train/starter/``."""
 
 
 def folder(*, adapted: bool = True) -> Path:

@@ -54,18 +54,22 @@ class _Row:
 
         One row at a time is too little work to share out among threads: NumPy takes a tenth of torch's time, or less.
         """
+        if self.decoding.repetition_penalty == 1.0:
+            return self._take(logits)
         seen = torch.tensor(sorted({*self.prompt, *self.answer}), dtype=torch.long)
         own = logits[seen]
-        if self.decoding.repetition_penalty != 1.0:
-            logits[seen] = penalised(own, self.decoding.repetition_penalty)
-        if self.decoding.temperature > 0:
-            # From seed and place alone: a step that vLLM does twice gives the same token.
-            self.generator.manual_seed(self.decoding.seed * MOST_TOKENS + len(self.answer))
-            token = int(draw(logits, self.decoding, self.generator))
-        else:
-            token = int(logits.numpy().argmax())
+        logits[seen] = penalised(own, self.decoding.repetition_penalty)
+        token = self._take(logits)
         logits[seen] = own
         return token
+
+    def _take(self, logits: torch.Tensor) -> int:
+        """A sample, or the greatest."""
+        if self.decoding.temperature == 0:
+            return int(logits.numpy().argmax())
+        # From seed and place alone: a step that vLLM does twice gives the same token.
+        self.generator.manual_seed(self.decoding.seed * MOST_TOKENS + len(self.answer))
+        return int(draw(logits, self.decoding, self.generator))
 
 
 class OwnChoice(LogitsProcessor):

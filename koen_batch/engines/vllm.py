@@ -31,6 +31,13 @@ in 28 of 37 runaway answers of the starter; a loop of fewer tokens is one of 4 t
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What ``max_lora_rank`` may be (vllm/config/lora.py)."""
 
+LOOP_DETECTION = {
+    "min_pattern_size": LOOP_PATTERNS[0],
+    "max_pattern_size": LOOP_PATTERNS[-1],
+    "min_count": LOOP_COUNT,
+}
+"""The same, as vLLM's ``RepetitionDetectionParams``."""
+
 NOT_A_NUMBER = "the model computes NaN in this number format; try --dtype float32"
 
 CPU_MEMORY_SHARE = 0.3
@@ -69,7 +76,7 @@ def lora_rank(rank: int) -> int:
 
 
 def llm_arguments(config: dict[str, Any], *, cpu: bool, enforce_eager: bool) -> dict[str, Any]:
-    """Arguments of ``vllm.LLM`` that follow from the architecture and the platform, whatever the user asks.
+    """Arguments of ``vllm.LLM`` in which the user has no say: constant, or from the architecture and the platform.
 
     - On a CPU the custom op ``rotary_embedding`` stays off. vLLM 0.32's ``RotaryEmbedding.forward_cpu`` is wrong on
       three-dimensional queries (LFM2), silently; compiled code does not use it, eager code does (the class of
@@ -78,7 +85,12 @@ def llm_arguments(config: dict[str, Any], *, cpu: bool, enforce_eager: bool) -> 
     - Prefix caching is off for hybrid models, where it costs a step for each prompt.
     - A ``config.json`` of LFM2 that transformers wrote lacks what vLLM reads for the widths of its layers.
     """
-    arguments: dict[str, Any] = {"enable_prefix_caching": not is_hybrid(config)}
+    arguments: dict[str, Any] = {
+        "enable_prefix_caching": not is_hybrid(config),
+        "scheduling_policy": "priority",
+        "generation_config": "vllm",
+        "disable_log_stats": True,
+    }
     if cpu:
         arguments["compilation_config"] = {"custom_ops": ["all" if enforce_eager else "none", "-rotary_embedding"]}
         arguments["logits_processors"] = ["koen_batch.engines.choice:OwnChoice"]
@@ -167,11 +179,8 @@ class VllmEngine:
             "max_num_batched_tokens": max_num_batched_tokens,
             "attention_backend": attention_backend,
             "enforce_eager": enforce_eager,
-            "scheduling_policy": "priority",
             "skip_tokenizer_init": True,
-            "generation_config": "vllm",
             "use_tqdm_on_load": False,
-            "disable_log_stats": True,
         }
         self._lora = None
         if adapter:
@@ -264,8 +273,6 @@ def _parameters(decoding: Decoding, end: tuple[int, ...]) -> Any:
         detokenize=False,
         logprobs=0,
         flat_logprobs=True,
-        repetition_detection=RepetitionDetectionParams(
-            min_pattern_size=LOOP_PATTERNS[0], max_pattern_size=LOOP_PATTERNS[-1], min_count=LOOP_COUNT
-        ),
+        repetition_detection=RepetitionDetectionParams(**LOOP_DETECTION),
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
