@@ -14,10 +14,9 @@ where 30 are enough. The logits become log-probabilities in place, and vLLM is t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 from vllm.v1.sample.logits_processor.interface import LogitsProcessor
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
     from vllm import SamplingParams
 
 _KEY = "koen_batch_decoding"
-
-MOST_TOKENS = 1 << 20
-"""More than any answer has."""
 
 
 def extra_args(decoding: Decoding) -> dict[str, Any]:
@@ -47,29 +43,23 @@ class _Row:
     decoding: Decoding
     prompt: list[int]
     answer: list[int]
-    generator: torch.Generator = field(default_factory=torch.Generator)
 
-    def choose(self, logits: torch.Tensor) -> int:
-        """The request's next token, from the model's logits, [vocabulary], which are as before in the end.
+    def choose(self, logits: torch.Tensor) -> tuple[int, torch.Tensor | slice]:
+        """The request's next token, from the model's logits, [vocabulary], which are as before in the end; and among
+        which tokens those are that the model may find more probable.
 
         One row at a time is too little work to share out among threads: NumPy takes a tenth of torch's time, or less.
         """
-        if self.decoding.repetition_penalty == 1.0:
-            return self._take(logits)
         seen = torch.tensor(sorted({*self.prompt, *self.answer}), dtype=torch.long)
         own = logits[seen]
         logits[seen] = penalised(own, self.decoding.repetition_penalty)
-        token = self._take(logits)
+        if self.decoding.temperature > 0:
+            token = draw(logits.numpy(), self.decoding, len(self.answer))
+        else:
+            token = int(logits.numpy().argmax())
         logits[seen] = own
-        return token
-
-    def _take(self, logits: torch.Tensor) -> int:
-        """A sample, or the greatest."""
-        if self.decoding.temperature == 0:
-            return int(logits.numpy().argmax())
-        # From seed and place alone: a step that vLLM does twice gives the same token.
-        self.generator.manual_seed(self.decoding.seed * MOST_TOKENS + len(self.answer))
-        return int(draw(logits, self.decoding, self.generator))
+        only_lowered = self.decoding.temperature == 0 and self.decoding.repetition_penalty >= 1
+        return token, seen if only_lowered else slice(None)
 
 
 class OwnChoice(LogitsProcessor):
@@ -88,10 +78,10 @@ class OwnChoice(LogitsProcessor):
         """Log-probabilities, [rows, vocabulary], whose greatest is each row's choice; ``logits`` are overwritten."""
         chosen = {index: row.choose(logits[index]) for index, row in self._rows.items()}
         logprobs = torch.log_softmax(logits, dim=-1, out=logits)
-        for index, token in chosen.items():
-            row = logprobs[index].numpy()
-            logprob = row[token]
-            row.fill(-np.inf)
+        for index, (token, rivals) in chosen.items():
+            row = logprobs[index]
+            logprob = float(row[token])
+            row[rivals] = -torch.inf
             row[token] = logprob
         return logprobs
 

@@ -35,16 +35,16 @@ def logits(rows: int = 4) -> torch.Tensor:
     return torch.randn(rows, VOCABULARY, generator=torch.Generator().manual_seed(3))
 
 
-def only(row: torch.Tensor, token: int) -> torch.Tensor:
-    """What is left of a row's log-probabilities where ``token`` was chosen."""
-    return torch.full_like(row, -torch.inf).index_copy(0, torch.tensor([token]), row[[token]])
+def taken(row: torch.Tensor) -> tuple[int, float]:
+    """The token that vLLM takes from a row, and the log-probability that it reports."""
+    return int(row.argmax()), float(row.max())
 
 
 def penalised_choice(row: torch.Tensor, seen: list[int], penalty: float) -> int:
     return int(row.index_copy(0, torch.tensor(seen), penalised(row[seen], penalty)).argmax())
 
 
-def test_rows_are_log_probabilities_and_those_that_are_not_greedy_hold_their_choice_alone() -> None:
+def test_rows_are_log_probabilities_and_the_greatest_of_a_row_is_its_choice() -> None:
     before = logits()
     expected = before.log_softmax(dim=1)
     best = int(before[2].argmax())
@@ -55,11 +55,23 @@ def test_rows_are_log_probabilities_and_those_that_are_not_greedy_hold_their_cho
     )
     after = choice.apply(before.clone())
     assert torch.equal(after[[0, 3]], expected[[0, 3]])
-    assert torch.equal(after[1], only(expected[1], int(after[1].argmax())))
+    token, logprob = taken(after[1])
+    assert logprob == expected[1, token]
     other = penalised_choice(before[2], sorted({best, 5}), 50.0)
     assert other != best
-    assert torch.equal(after[2], only(expected[2], other))
+    assert taken(after[2]) == (other, expected[2, other])
     assert not choice.is_argmax_invariant()
+
+
+@pytest.mark.parametrize("penalty", [0.3, 0.9, 1.05, 1.1, 3.0])
+def test_a_penalised_choice_is_the_greatest_whatever_was_seen(penalty: float) -> None:
+    """Also where the penalty raises what was seen, and where what it lowers is the greatest by far."""
+    for number in range(50):
+        before = torch.randn(1, VOCABULARY, generator=torch.Generator().manual_seed(number)) * 5
+        seen = [number % VOCABULARY, int(before.argmax())]
+        token = penalised_choice(before[0], sorted(set(seen)), penalty)
+        after = choosing((0, asked(repetition_penalty=penalty), seen, [])).apply(before.clone())
+        assert taken(after[0]) == (token, before.log_softmax(dim=1)[0, token])
 
 
 def test_rows_move_with_their_requests() -> None:
@@ -69,7 +81,8 @@ def test_rows_move_with_their_requests() -> None:
     choice.update_state(BatchUpdate(batch_size=2, removed=[0], added=[], moved=[moved]))
     after, expected = choice.apply(before.clone()), before.log_softmax(dim=1)
     assert torch.equal(after[:3], expected[:3])
-    assert torch.equal(after[3], only(expected[3], penalised_choice(before[3], [2], 2.0)))
+    token = penalised_choice(before[3], [2], 2.0)
+    assert taken(after[3]) == (token, expected[3, token])
 
 
 def test_the_answer_so_far_is_penalised_as_it_grows() -> None:
