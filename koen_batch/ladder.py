@@ -92,6 +92,14 @@ def next_step(flags: Collection[str], tried: Sequence[str], source: str) -> Step
     return None
 
 
+def foreseen(flags: Collection[str], tried: Sequence[str], source: str) -> list[Step]:
+    """The steps after those in ``tried`` if the same flags come back each time."""
+    steps: list[Step] = []
+    while step := next_step(flags, [*tried, *(step.name for step in steps)], source):
+        steps.append(step)
+    return steps
+
+
 def _applies(step: Step, source: str) -> bool:
     """Whether the step changes anything for this source."""
     if step.split:

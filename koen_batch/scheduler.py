@@ -17,15 +17,21 @@ from koen_batch.counts import Clock, Counts
 from koen_batch.engines.base import Completion, Request
 from koen_batch.engines.pool import Pool, ReplicaDied
 from koen_batch.eventlog import EventLog
+from koen_batch.ladder import Step
 from koen_batch.memory import Memory
 from koen_batch.reporting.trace import Trace
 from koen_batch.stages import Stages
 from koen_batch.store import Segment, Store, segment_key
 from koen_batch.suspects import Suspected, Suspects
-from koen_batch.work import Answer, Slot, Work, as_answer, ask, confidence, finish_reason, score
+from koen_batch.work import Answer, Attempt, Slot, Work, as_answer, ask, confidence, finish_reason, score
 
 COMMIT = 512
 """Segments of one commit at most."""
+
+IDLE = 16
+"""With less than a sixteenth of its window in flight an engine has room to spare: it computes so few sequences about as
+fast as a single one. The attempts that a segment may still need are made at once then: one after the other they would
+be all that the end of a job waits for."""
 
 KILLED = "killed_engine"
 """The flag of a segment that is never sent again, because the engine died of it."""
@@ -82,8 +88,7 @@ class Scheduler:
         self._suspects = Suspects(store)
         self._isolated = False
         """Whether suspects are in flight, or wait for what is in flight to come back."""
-        self._requests: dict[int, tuple[Work, int]] = {}
-        self._next_id = 0
+        self._requests: dict[int, tuple[Work, Attempt, int]] = {}
         self._finished: list[Segment] = []
 
     # --- what the pipeline sees ----------------------------------------------------------------------------
@@ -114,7 +119,7 @@ class Scheduler:
                 for slot in slots:
                     slot.fill(found[key])
             else:
-                self._enqueue(Work(key, source, slots, best=as_answer(previous.get(key))))
+                self._enqueue(Work(key, source, slots, Attempt(source), best=as_answer(previous.get(key))))
 
     def nothing_follows(self) -> None:
         """All is wanted that ever will be: the longest first now, so that the last answers are short, and those that
@@ -130,7 +135,8 @@ class Scheduler:
             self._trace.sent(len(self._requests), self._pool.capacity)
         try:
             with self._stages("waiting for the engine"):
-                completions = self._pool.poll()
+                # The others were asked for nothing, or died with another replica.
+                completions = [completion for completion in self._pool.poll() if completion.id in self._requests]
         except ReplicaDied as death:
             self._bury(death)
             return
@@ -172,8 +178,7 @@ class Scheduler:
     def _submit(self) -> None:
         """Choose, record the attempts together with what has finished, and only then submit."""
         works = self._choose()
-        with self._stages("tokenising"):
-            requests = self._prepare(works)
+        requests = self._prepare([(work, work.attempt) for work in works])
         if self._finished or works:
             with self._stages("store"):
                 self._store.commit(self._finished, [work.key for work in works])
@@ -181,7 +186,7 @@ class Scheduler:
                     self._memory.add(self._finished)
             finished, self._finished = self._finished, []
             self._release(finished)
-        for request in requests:
+        for request in requests + self._prepare(self._foreseen()):
             self._pool.submit(request)
 
     def _choose(self) -> list[Work]:
@@ -194,77 +199,118 @@ class Scheduler:
         count = max(0, min(room, len(self._again) + len(self._ready), COMMIT))
         return [(self._again or self._ready).popleft() for _ in range(count)]
 
-    def _prepare(self, works: Sequence[Work]) -> list[Request]:
-        """The requests of ``works``, each at its present step; too long a piece is split until it fits."""
-        questions = ask(works, self._asking)
+    def _foreseen(self) -> list[tuple[Work, Attempt]]:
+        """Attempts that may be needed soon, where the engine has room to spare; their segments are in flight."""
+        room = self._pool.capacity // IDLE - len(self._requests)
+        if room <= 0 or self._ready or self._again or self._isolated:
+            return []
+        chosen: list[tuple[Work, Attempt]] = []
+        for work in self._works.values():
+            if work.tried and not work.ahead:
+                tried = [*work.tried, work.attempt.step.name]
+                steps = ladder.foreseen(work.flags, tried, work.source)
+                work.ahead = {step.name: Attempt(work.source, step) for step in steps[: room - len(chosen)]}
+                chosen += [(work, attempt) for attempt in work.ahead.values()]
+        return chosen
+
+    def _prepare(self, asked: Sequence[tuple[Work, Attempt]]) -> list[Request]:
+        """The requests of attempts; too long a piece is split until it fits."""
         requests = []
-        for work in works:
-            work.completions = [None] * len(work.pieces)
-            work.missing = 0
-            for index, question in questions[work.key]:
-                self._requests[self._next_id] = (work, index)
+        with self._stages("tokenising"):
+            questions = ask([attempt for _, attempt in asked], self._asking)
+        for (work, attempt), pieces in zip(asked, questions, strict=True):
+            attempt.completions = [None] * len(attempt.pieces)
+            attempt.missing = len(pieces)
+            for index, question in pieces:
+                id = self._pool.new_id()
+                self._requests[id] = (work, attempt, index)
                 # What was asked before may be asked yet again: begun last, it would end alone.
                 priority = len(work.tried)
-                requests.append(Request(self._next_id, question.tokens, question.decoding, priority))
+                requests.append(Request(id, question.tokens, question.decoding, priority))
                 self.counts.prompt_tokens += len(question.tokens)
-                self._next_id += 1
-                work.missing += 1
-            self._count_attempt(work)
-            if not work.missing:  # nothing between the protected items
-                self._judge(work, [None] * len(work.pieces))
+            self._count(work, attempt)
+            if not pieces:  # nothing between the protected items
+                attempt.answered = [None] * len(attempt.pieces)
+                self._climb(work)
         return requests
 
-    def _count_attempt(self, work: Work) -> None:
-        self.counts.requests += work.missing
+    def _count(self, work: Work, attempt: Attempt) -> None:
+        self.counts.requests += attempt.missing
         if work.tried:
-            self.counts.retry_requests += work.missing
-            self.counts.steps[work.step.name] += 1
+            self.counts.retry_requests += attempt.missing
+            self.counts.steps[attempt.step.name] += 1
         else:
             self.counts.sent += 1
 
     # --- back from the engine ------------------------------------------------------------------------------
 
     def _receive(self, completions: Sequence[Completion]) -> None:
-        complete: list[Work] = []
+        complete: list[tuple[Work, Attempt]] = []
         for completion in completions:
-            work, index = self._requests.pop(completion.id, (None, 0))
-            if work is None:
-                continue  # the rest of an attempt that died with another replica
-            work.completions[index] = completion
-            work.missing -= 1
+            work, attempt, index = self._requests.pop(completion.id)
+            attempt.completions[index] = completion
+            attempt.missing -= 1
             self.counts.output_tokens += len(completion.tokens)
             if work.tried:
                 self.counts.retry_tokens += len(completion.tokens)
-            if not work.missing:
-                complete.append(work)
+            if not attempt.missing:
+                complete.append((work, attempt))
         with self._stages("detokenising"):
-            texts = iter(self._asking.answers([c.tokens for work in complete for c in work.completions if c]))
+            texts = iter(self._asking.answers([c.tokens for _, attempt in complete for c in attempt.completions if c]))
+        for _, attempt in complete:
+            attempt.answered = [next(texts) if completion else None for completion in attempt.completions]
         with self._stages("checks"):
-            for work in complete:
-                answered = [next(texts) if completion else None for completion in work.completions]
-                try:
-                    self._judge(work, answered)
-                except Exception as error:  # a segment that makes a check raise costs only itself
-                    self._log.write("raised", source=work.source, error=f"{type(error).__name__}: {error}")
-                    self._finished.append(Segment(work.key, "", RAISED, None, ",".join(work.tried), self._model))
+            for work in {work.key: work for work, _ in complete}.values():
+                self._climb(work)
 
-    def _judge(self, work: Work, answered: Sequence[str | None]) -> None:
-        """Check an attempt; finish its segment, or ask again one step higher."""
-        pairs = zip(work.pieces, answered, strict=True)
+    def _climb(self, work: Work) -> None:
+        """Judge the attempt whose turn it is, and those behind it that were asked ahead, as far as they have come;
+        finish the segment, or ask again one step higher."""
+        try:
+            while work.attempt.answered is not None:
+                step = self._judge(work, work.attempt, work.attempt.answered)
+                if step is None:
+                    best = work.best
+                    assert best
+                    flags = ",".join(best.flags)
+                    self._finish(work, best.text, flags, best.confidence, best.model)
+                    self.counts.finished += 1
+                    return
+                if ahead := work.ahead.pop(step.name, None):
+                    work.attempt = ahead
+                else:
+                    self._forget_ahead(work)  # it came otherwise
+                    work.attempt = Attempt(work.source, step)
+                    self._again.append(work)
+        except Exception as error:  # a segment that makes a check raise costs only itself
+            self._log.write("raised", source=work.source, error=f"{type(error).__name__}: {error}")
+            self._finish(work, "", RAISED, None, self._model)
+
+    def _finish(self, work: Work, text: str, flags: str, confidence: float | None, model: str) -> None:
+        self._finished.append(Segment(work.key, text, flags, confidence, ",".join(work.tried), model))
+        self._forget_ahead(work)
+
+    def _forget_ahead(self, work: Work) -> None:
+        if work.ahead:
+            self._forget_requests(work)
+
+    def _judge(self, work: Work, attempt: Attempt, answered: Sequence[str | None]) -> Step | None:
+        """Check an attempt, and note it where it is the best so far; the step to be asked next, if any."""
+        pairs = zip(attempt.pieces, answered, strict=True)
         text = "".join([piece.text if answer is None else self._fitted(piece.text, answer) for piece, answer in pairs])
-        parts = [completion for completion in work.completions if completion]
-        flags = checks.check(
-            work.source, text, finish_reason(parts), self._asking.direction, protect=self._policy.protect
-        )
+        parts = [completion for completion in attempt.completions if completion]
+        reason = finish_reason(parts)
+        flags = checks.check(work.source, text, reason, self._asking.direction, protect=self._policy.protect)
         answer = Answer(text, () if self._policy.accept_all else flags, confidence(parts), self._model)
-        work.tried.append(work.step.name)
+        work.tried.append(attempt.step.name)
+        work.flags = answer.flags
         if self._log:
             self._log.write(
                 "segment",
                 key=work.key.hex(),
-                step=work.step.name,
+                step=attempt.step.name,
                 flags=flags,
-                finish_reason=finish_reason(parts),
+                finish_reason=reason,
                 tokens=sum(len(completion.tokens) for completion in parts),
                 confidence=answer.confidence,
                 source=work.source,
@@ -272,19 +318,7 @@ class Scheduler:
             )
         if work.best is None or score(work.source, answer) > score(work.source, work.best):
             work.best = answer
-        step = None
-        if self._policy.ladder and answer.flags:
-            step = ladder.next_step(set(answer.flags), work.tried, work.source)
-        if step:
-            work.step = step
-            self._again.append(work)
-        else:
-            best = work.best
-            self.counts.finished += 1
-            steps = ",".join(work.tried)
-            self._finished.append(
-                Segment(work.key, best.text, ",".join(best.flags), best.confidence, steps, best.model)
-            )
+        return ladder.next_step(set(work.flags), work.tried, work.source) if self._policy.ladder else None
 
     def _fitted(self, source: str, answer: str) -> str:
         return documents.fit(source, answer) if self._policy.protect else answer
@@ -304,8 +338,8 @@ class Scheduler:
     def _bury(self, death: ReplicaDied) -> None:
         """What was in flight goes on: again, under suspicion, or into quarantine."""
         self._log.write("engine died", reason=death.reason)
-        lost = [self._requests.pop(request.id) for request in death.requests if request.id in self._requests]
-        works = {work.key: work for work, _ in lost}
+        lost = [self._requests[request.id] for request in death.requests if request.id in self._requests]
+        works = {work.key: work for work, _, _ in lost}
         for work in works.values():
             self._forget_requests(work)
         verdicts = self._suspects.blame(list(works))
@@ -321,6 +355,9 @@ class Scheduler:
         return Segment(key, "", KILLED, None, "", self._model)
 
     def _forget_requests(self, work: Work) -> None:
-        """The other pieces of an attempt that is asked anew as a whole."""
-        for id in [id for id, (other, _) in self._requests.items() if other is work]:
+        """What of a segment is in flight is no longer wanted: it is finished, or asked anew as a whole."""
+        ids = [id for id, (other, _, _) in self._requests.items() if other is work]
+        for id in ids:
             del self._requests[id]
+        self._pool.cancel(ids)
+        work.ahead = {}

@@ -28,43 +28,58 @@ class Answer(msgspec.Struct):
     model: str
 
 
+class Attempt(msgspec.Struct, eq=False):
+    """A segment as it is asked at one step of the ladder: the pieces that it is sent as (mostly: itself), and what has
+    come back for them."""
+
+    source: str
+    step: Step = ladder.LADDER[0]
+    pieces: list[Piece] = []
+    completions: list[Completion | None] = []
+    missing: int = 0
+    answered: list[str | None] | None = None
+    """What the completions say, None for a piece that was not sent; None altogether until all have come."""
+
+
 class Work(msgspec.Struct, eq=False):
-    """A segment on its way; the pieces are what it is sent as at its present step (mostly: itself)."""
+    """A segment on its way up the ladder."""
 
     key: bytes
     source: str
     waiting: list[Slot]
-    step: Step = ladder.LADDER[0]
+    attempt: Attempt
+    """The one to be judged next."""
+    ahead: dict[str, Attempt] = {}
+    """Attempts at later steps, asked before it is known whether they are needed, by the step's name."""
     tried: list[str] = []
+    """The steps that were judged."""
+    flags: tuple[str, ...] = ()
+    """What was wrong the last time."""
     best: Answer | None = None
-    pieces: list[Piece] = []
-    completions: list[Completion | None] = []
-    missing: int = 0
 
 
-def ask(works: Sequence[Work], asking: Asking) -> dict[bytes, list[tuple[int, Question]]]:
-    """What ``works`` are asked as, each at its present step: by key, the index of a piece and its question.
-
-    Sets their pieces; too long a one is split until it fits.
+def ask(attempts: Sequence[Attempt], asking: Asking) -> list[list[tuple[int, Question]]]:
+    """What each of ``attempts`` is asked as: the index of a piece and its question. Too long a piece is split until it
+    fits. Sets their pieces.
     """
-    for work in works:
-        work.pieces = pieces_of(work.source, work.step, asking.direction.source)
-    asked: dict[bytes, list[tuple[int, Question]]] = {}
-    open_works = list(works)
-    while open_works:
-        places = [(w, i) for w in open_works for i, piece in enumerate(w.pieces) if piece.translate]
-        questions = asking.questions([(work.pieces[index].text, work.step) for work, index in places])
-        too_long: dict[bytes, list[int]] = {}
-        for work in open_works:
-            asked[work.key] = []
-        for (work, index), question in zip(places, questions, strict=True):
+    for attempt in attempts:
+        attempt.pieces = pieces_of(attempt.source, attempt.step, asking.direction.source)
+    asked: list[list[tuple[int, Question]]] = [[] for _ in attempts]
+    unsettled = list(range(len(attempts)))
+    while unsettled:
+        places = [(n, index) for n in unsettled for index, piece in enumerate(attempts[n].pieces) if piece.translate]
+        questions = asking.questions([(attempts[n].pieces[index].text, attempts[n].step) for n, index in places])
+        too_long: dict[int, list[int]] = {}
+        for n in unsettled:
+            asked[n] = []
+        for (n, index), question in zip(places, questions, strict=True):
             if question is None:
-                too_long.setdefault(work.key, []).append(index)
+                too_long.setdefault(n, []).append(index)
             else:
-                asked[work.key].append((index, question))
-        open_works = [work for work in open_works if work.key in too_long]
-        for work in open_works:
-            work.pieces = split_further(work.pieces, too_long[work.key], asking.direction.source)
+                asked[n].append((index, question))
+        unsettled = list(too_long)
+        for n in unsettled:
+            attempts[n].pieces = split_further(attempts[n].pieces, too_long[n], asking.direction.source)
     return asked
 
 

@@ -6,6 +6,7 @@ the others as in a job. Nothing of the adapter's loop runs for them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -49,6 +50,9 @@ class BareEngine:
             self._bare.append(request)
         else:
             self._library.submit(request)
+
+    def cancel(self, ids: Sequence[int]) -> None:
+        self._library.cancel(ids)
 
     def poll(self) -> list[Completion]:
         if not self._bare:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -45,6 +46,11 @@ class Completion(msgspec.Struct, omit_defaults=True):
     error: str = ""
 
 
+def cancelled(id: int) -> Completion:
+    """The completion of a request that was cancelled before it was answered."""
+    return Completion(id, [], "error", error="cancelled")
+
+
 class Engine(Protocol):
     """A running model. Not thread-safe."""
 
@@ -52,6 +58,10 @@ class Engine(Protocol):
     """Requests it wants in flight, so that it never waits."""
 
     def submit(self, request: Request) -> None: ...
+
+    def cancel(self, ids: Sequence[int]) -> None:
+        """These requests are no longer wanted. Each still has a completion, with an ``error`` where it was not begun
+        or could be stopped; those that are finished or unknown are passed over."""
 
     def poll(self) -> list[Completion]:
         """Compute for a while; return the requests that are finished, which may be none. Needs a request in flight."""

@@ -41,11 +41,22 @@ class Finished(msgspec.Struct, tag=True):
     """Seconds without anything to do, since the message before."""
 
 
+class Submit(msgspec.Struct, tag=True):
+    requests: list[Request]
+
+
+class Cancel(msgspec.Struct, tag=True):
+    """Requests that are no longer wanted; each is still answered."""
+
+    ids: list[int]
+
+
 Reply = Ready | Failed | Finished
+Order = Submit | Cancel
 
 encode = msgspec.msgpack.Encoder().encode
 decode_spec = msgspec.msgpack.Decoder(EngineSpec).decode
-decode_requests = msgspec.msgpack.Decoder(list[Request]).decode
+decode_order = msgspec.msgpack.Decoder(Order).decode
 decode_reply = msgspec.msgpack.Decoder(Reply).decode
 
 
@@ -54,7 +65,7 @@ def main() -> None:
     started = False
     try:
         spec = decode_spec(connection.recv_bytes())
-        inbox: SimpleQueue[list[Request]] = SimpleQueue()
+        inbox: SimpleQueue[Order] = SimpleQueue()
         threading.Thread(target=_receive, args=(connection, inbox), daemon=True).start()
         engine = build(spec)
         connection.send_bytes(encode(Ready(engine.capacity)))
@@ -64,9 +75,13 @@ def main() -> None:
         while True:
             arrived = _arrived(inbox, wait=in_flight == 0)
             idle += 0.0 if drained is None else time.monotonic() - drained
-            for request in arrived:
-                engine.submit(request)
-                in_flight += 1
+            for order in arrived:
+                if isinstance(order, Cancel):
+                    engine.cancel(order.ids)
+                    continue
+                for request in order.requests:
+                    engine.submit(request)
+                in_flight += len(order.requests)
             if completions := engine.poll():
                 in_flight -= len(completions)
                 connection.send_bytes(encode(Finished(completions, idle)))
@@ -78,20 +93,20 @@ def main() -> None:
         _end()
 
 
-def _arrived(inbox: SimpleQueue[list[Request]], *, wait: bool) -> list[Request]:
-    """All requests that have come; where there is nothing to do meanwhile, wait for some."""
-    requests = inbox.get() if wait else []
+def _arrived(inbox: SimpleQueue[Order], *, wait: bool) -> list[Order]:
+    """All orders that have come; where there is nothing to do meanwhile, wait for some."""
+    orders = [inbox.get()] if wait else []
     while True:
         try:
-            requests = requests + inbox.get_nowait()
+            orders.append(inbox.get_nowait())
         except Empty:
-            return requests
+            return orders
 
 
-def _receive(connection: Connection, inbox: SimpleQueue[list[Request]]) -> None:
+def _receive(connection: Connection, inbox: SimpleQueue[Order]) -> None:
     while True:
         try:
-            inbox.put(decode_requests(connection.recv_bytes()))
+            inbox.put(decode_order(connection.recv_bytes()))
         except (EOFError, OSError):
             _end()
 

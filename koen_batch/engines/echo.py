@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 
-from koen_batch.engines.base import Completion, Request
+from koen_batch.engines.base import Completion, Request, cancelled
 
 MARK = "⟦echo⟧ "
 _MARK_IDS = [ord(character) for character in MARK]
@@ -29,6 +30,7 @@ class EchoEngine:
         self._waiting: deque[Request] = deque()
         self._running: deque[tuple[float, Request]] = deque()
         """With the time at which each ends, the earliest first."""
+        self._cancelled: list[Completion] = []
 
     def submit(self, request: Request) -> None:
         if len(self._running) < self._slots:
@@ -36,11 +38,16 @@ class EchoEngine:
         else:
             self._waiting.append(request)
 
+    def cancel(self, ids: Sequence[int]) -> None:
+        """Those that wait; the others run to their ends."""
+        self._cancelled += [cancelled(request.id) for request in self._waiting if request.id in ids]
+        self._waiting = deque(request for request in self._waiting if request.id not in ids)
+
     def poll(self) -> list[Completion]:
-        if self._latency:
+        finished, self._cancelled = self._cancelled, []
+        if self._latency and not finished:
             time.sleep(max(0.0, self._running[0][0] - time.monotonic()))
         now = time.monotonic()
-        finished = []
         while self._running and self._running[0][0] <= now:
             end, request = self._running.popleft()
             finished.append(self._answer(request))

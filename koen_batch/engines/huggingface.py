@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from koen_batch.engines.base import Completion, Request
+from koen_batch.engines.base import Completion, Request, cancelled
 from koen_batch.engines.checkpoint import end_tokens
 from koen_batch.models import read_config
 
@@ -131,6 +132,15 @@ class HuggingFaceEngine:
             self._finished.append(Completion(request.id, [], "error", error=reason))
         else:
             self._waiting.append(request)
+
+    def cancel(self, ids: Sequence[int]) -> None:
+        """Those that wait: whatever shares a batch is computed to its end."""
+        self._finished += [cancelled(request.id) for request in self._waiting if request.id in ids]
+        self._waiting = [request for request in self._waiting if request.id not in ids]
+        for batch in self._batches:
+            self._finished += [cancelled(request.id) for request in batch if request.id in ids]
+            batch[:] = [request for request in batch if request.id not in ids]
+        self._batches = deque(batch for batch in self._batches if batch)
 
     def poll(self) -> list[Completion]:
         finished, self._finished = self._finished, []

@@ -7,6 +7,7 @@ again; whoever submitted those requests decides what becomes of them.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 import signal
@@ -94,7 +95,12 @@ class _Replica:
     def send(self, requests: list[Request]) -> None:
         self.in_flight.update((request.id, request) for request in requests)
         with contextlib.suppress(OSError):
-            self.connection.send_bytes(child.encode(requests))
+            self.connection.send_bytes(child.encode(child.Submit(requests)))
+
+    def cancel(self, ids: Sequence[int]) -> None:
+        if running := [id for id in ids if id in self.in_flight]:
+            with contextlib.suppress(OSError):
+                self.connection.send_bytes(child.encode(child.Cancel(running)))
 
     def receive(self) -> child.Reply:
         """The next message of the child; the end of the stream is its death."""
@@ -163,6 +169,7 @@ class Pool:
     not count."""
 
     def __post_init__(self) -> None:
+        self._ids = itertools.count()
         self._queue: deque[Request] = deque()
         self._replicas: list[_Replica] = []
         self._received: list[Completion] = []
@@ -185,10 +192,20 @@ class Pool:
         if not self._replicas:
             self._replicas = [_Replica(spec, self.log) for spec in self._specs]
 
+    def new_id(self) -> int:
+        """For a request: one that no other has, whichever job it belongs to."""
+        return next(self._ids)
+
     def submit(self, request: Request) -> None:
         """Queue a request; the first one starts the replicas."""
         self.start()
         self._queue.append(request)
+
+    def cancel(self, ids: Sequence[int]) -> None:
+        """These requests are no longer wanted: those that wait here have no completion, the others may still have."""
+        self._queue = deque(request for request in self._queue if request.id not in ids)
+        for replica in self._replicas:
+            replica.cancel(ids)
 
     def poll(self) -> list[Completion]:
         self._dispatch()

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from koen_batch.conversion import cache_folder
-from koen_batch.engines.base import Completion, Decoding, Request
+from koen_batch.engines.base import Completion, Decoding, Request, cancelled
 from koen_batch.engines.checkpoint import end_tokens, is_hybrid
 from koen_batch.models import read_config
 
@@ -192,6 +193,7 @@ class VllmEngine:
         check_safe(self._engine.vllm_config, config, cpu=cpu, dtype=dtype)
         self._end = end_tokens(Path(model), config)
         self._vocabulary = self._engine.model_config.get_vocab_size()
+        self._running: set[int] = set()
         self._finished: list[Completion] = []
         self._parameters: dict[Decoding, Any] = {}
         self._own_choice = cpu
@@ -217,9 +219,16 @@ class VllmEngine:
             # vLLM's smaller number is the sooner one.
             priority = -request.priority
             self._engine.add_request(str(request.id), prompt, parameters, lora_request=self._lora, priority=priority)
+            self._running.add(request.id)
         except (ValueError, VLLMValidationError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             self._finished.append(Completion(request.id, [], "error", error=reason))
+
+    def cancel(self, ids: Sequence[int]) -> None:
+        running = [id for id in ids if id in self._running]
+        self._engine.abort_request([str(id) for id in running])
+        self._finished += [cancelled(id) for id in running]
+        self._running.difference_update(running)
 
     def poll(self) -> list[Completion]:
         """One step of all that runs: what is submitted between two steps joins them at once."""
@@ -246,6 +255,7 @@ class VllmEngine:
 
     def _completion(self, output: Any) -> Completion:
         answer = output.outputs[0]
+        self._running.discard(int(output.request_id))
         tokens = list(answer.token_ids)
         logprob = answer.cumulative_logprob / len(tokens) if tokens and answer.cumulative_logprob is not None else None
         if logprob is not None and math.isnan(logprob):

@@ -13,7 +13,7 @@ from koen_batch.memory import Memory
 from koen_batch.records import ALREADY, NOTHING, Record, Rejected
 from koen_batch.store import segment_key
 from koen_batch.treatment import Treatment
-from koen_batch.work import Work, ask
+from koen_batch.work import Attempt, ask
 
 
 @dataclass(slots=True)
@@ -118,11 +118,11 @@ class Meter:
         amounts.unique += len(fresh)
         known = self.memory.get(fresh) if self.memory else {}
         amounts.remembered += len(known)
-        works = [Work(key, by_key[key], []) for key in fresh if key not in known]
+        attempts = [Attempt(by_key[key]) for key in fresh if key not in known]
         frame = self.asking.frame_tokens("default")
-        for work, questions in zip(works, ask(works, self.asking).values(), strict=True):
-            self.watch(work.source)
-            amounts.source_chars += len(work.source)
+        for attempt, questions in zip(attempts, ask(attempts, self.asking), strict=True):
+            self.watch(attempt.source)
+            amounts.source_chars += len(attempt.source)
             for _, question in questions:
                 amounts.prompt_tokens += len(question.tokens)
                 amounts.source_tokens += len(question.tokens) - frame

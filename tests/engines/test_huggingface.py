@@ -121,6 +121,25 @@ def test_requests_of_any_settings_share_a_batch(lfm2: Path) -> None:
     assert_same(one_by_one(engine, wanted), run(engine, wanted))
 
 
+def test_what_is_cancelled_is_not_computed_and_the_others_are(lfm2: Path) -> None:
+    engine = HuggingFaceEngine(str(lfm2), dtype="float32", batch_tokens=64)
+    wanted = requests(12)
+    alone = one_by_one(engine, wanted)
+    for request in wanted:
+        engine.submit(request)
+    engine.cancel([0, 1])
+    done = [completion for _ in range(2) for completion in engine.poll()]  # cut into batches by now
+    unbegun = [request.id for request in wanted if request.id not in {completion.id for completion in done}]
+    engine.cancel([*unbegun[1:4], *range(12)[:2], 99])
+    while len(done) < len(wanted):
+        done += engine.poll()
+    found = {completion.id: completion for completion in done}
+    assert len(found) == len(done) == len(wanted)
+    assert {number for number in found if found[number].error} == {0, 1, *unbegun[1:4]}
+    kept = {number: completion for number, completion in found.items() if not completion.error}
+    assert_same(kept, {number: alone[number] for number in kept})
+
+
 def test_encoder_decoder_batch_with_forced_first_token(nllb: Path) -> None:
     engine = HuggingFaceEngine(str(nllb), dtype="float32")
     korean, english = requests(6, forced_first_token=20), requests(12, forced_first_token=21)[6:]

@@ -62,6 +62,22 @@ def test_every_request_is_answered(tmp_path: Path, said: list[str], replicas: in
     assert not said
 
 
+def test_what_is_cancelled_is_not_waited_for(tmp_path: Path, said: list[str]) -> None:
+    """One request runs, 15 wait with the replica, 24 wait here."""
+    pool = pool_of(tmp_path, said, EngineSpec("echo", {"max_num_seqs": 1, "latency": 0.2}))
+    ask(pool, *map(str, range(40)))
+    found = answers(pool, 1)
+    pool.cancel(range(2, 40))
+    while len(found) < 16:
+        found |= answers(pool, 1)
+    ask(pool, "again")
+    again = answers(pool, 1)
+    pool.close()
+    assert sorted(found) == list(range(16))
+    assert not found[0].error and not found[1].error and not again[0].error
+    assert {found[number].error for number in range(3, 16)} == {"cancelled"}
+
+
 def test_a_death_is_reported_with_what_was_in_flight_and_the_replica_comes_back(
     tmp_path: Path, said: list[str]
 ) -> None:

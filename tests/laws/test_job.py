@@ -7,13 +7,14 @@ segment is asked for again. In the end: every row once, in order.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
 import sqlite3
 import tempfile
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -73,6 +74,7 @@ class InProcessPool:
     def __init__(self, faults: Faults, window: int, at_once: int) -> None:
         self.capacity = 2 * window
         self._faults, self._window, self._at_once = faults, window, at_once
+        self._ids = itertools.count()
         self._queue: deque[Request] = deque()
         self._flight: list[Request] = []
         self._polls = 0
@@ -80,8 +82,14 @@ class InProcessPool:
     def start(self) -> None:
         pass
 
+    def new_id(self) -> int:
+        return next(self._ids)
+
     def submit(self, request: Request) -> None:
         self._queue.append(request)
+
+    def cancel(self, ids: Sequence[int]) -> None:
+        self._queue = deque(request for request in self._queue if request.id not in ids)
 
     def poll(self) -> list[Completion]:
         self._polls += 1

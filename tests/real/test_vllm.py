@@ -61,6 +61,25 @@ def test_greater_priority_is_answered_sooner(lfm2_in_vllm: Pool) -> None:
     assert answered.index(47) <= 16
 
 
+def test_what_is_cancelled_stops_and_the_others_go_on(lfm2_in_vllm: Pool) -> None:
+    """Of 20 requests 16 run and 4 wait: both kinds are cancelled."""
+    alone = collect(lfm2_in_vllm, [Request(0, [20], Decoding(100))])[0]
+    for number in range(20):
+        lfm2_in_vllm.submit(Request(number, [20 + number], Decoding(100)))
+    lfm2_in_vllm.submit(Request(20, PROMPT, Decoding(4), priority=1))
+    found = {}
+    while not found:
+        found.update((completion.id, completion) for completion in lfm2_in_vllm.poll())
+    lfm2_in_vllm.cancel([20, *range(5, 20)])
+    while len(found) < 21:
+        found.update((completion.id, completion) for completion in lfm2_in_vllm.poll())
+    assert (found[20].finish_reason, len(found[20].tokens)) == ("length", 4)
+    assert {found[number].error for number in range(5, 20)} == {"cancelled"}
+    assert not any(found[number].error for number in range(5))
+    assert found[0].tokens == alone.tokens
+    assert collect(lfm2_in_vllm, [Request(7, [20], Decoding(100))])[7].tokens == alone.tokens
+
+
 def test_penalised_answers_are_hugging_faces(lfm2: Path, lfm2_in_vllm: Pool) -> None:
     """On a CPU the penalty is ours, not vLLM's; both engines apply it to prompt and answer alike."""
     from koen_batch.engines.huggingface import HuggingFaceEngine
