@@ -28,6 +28,7 @@ def as_json(done: Done) -> dict[str, Any]:
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "model": asdict(done.prepared.identity),
         "direction": str(done.wanted.config.direction),
+        "retry": done.wanted.config.ladder,
         "engine": done.engine,
         "replicas": len(done.prepared.plan.specs),
         "window": done.prepared.plan.window,
@@ -90,8 +91,8 @@ def render(report: dict[str, Any]) -> str:
     """The figures of :func:`as_json` in a few lines."""
     lines = [
         f"{report['model']['name']} on {report['engine']}, {report['direction']}, {report['input']}: "
-        f"{report['segments']} segments, {report['unique_segments']} of them different; "
-        f"median over the rounds (least to most)",
+        f"{report['segments']} segments, {report['unique_segments']} of them different"
+        f"{'' if report['retry'] else ', asked once'}; median over the rounds (least to most)",
         "",
         f"{'':16}{'segments/s':>24}{'output tokens/s':>28}",
     ]

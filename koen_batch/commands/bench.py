@@ -43,6 +43,9 @@ def add(command: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="share of the texts that repeat others (default: 0)",
     )
+    what.add_argument(
+        "--no-retry", action="store_true", help="ask once, as the bare engine does, whatever the checks say"
+    )
     command.add_argument("--json", type=Path, metavar="FILE", help="write all figures as JSON")
 
 
@@ -80,6 +83,7 @@ def _bench(arguments: argparse.Namespace) -> int:
         fields=(arguments.field,),
         max_new_tokens=arguments.max_new_tokens,
         seed=arguments.seed,
+        ladder=not arguments.no_retry,
     )
     wanted = run.Wanted(
         config=config,

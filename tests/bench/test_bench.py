@@ -66,8 +66,18 @@ def test_engine_and_pipeline_take_turns_over_the_same_segments(tmp_path: Path) -
 def test_retries_count_as_work(tmp_path: Path) -> None:
     done = run.run(wanted(sources(tmp_path, bad=5), rounds=1), say=lambda _: None)
     engine, pipeline = done.passes
+    assert "asked once" not in report.render(report.as_json(done))
     assert pipeline.retry_requests >= 5
     assert pipeline.output_tokens == engine.output_tokens + pipeline.retry_tokens
+
+
+@pytest.mark.usefixtures("translating")
+def test_without_retries_the_work_is_the_engines(tmp_path: Path) -> None:
+    once = wanted(sources(tmp_path, bad=5), rounds=1)
+    done = run.run(replace(once, config=replace(once.config, ladder=False)), say=lambda _: None)
+    engine, pipeline = done.passes
+    assert (pipeline.retry_requests, pipeline.output_tokens) == (0, engine.output_tokens)
+    assert ", asked once;" in report.render(report.as_json(done))
 
 
 @pytest.mark.usefixtures("translating")
