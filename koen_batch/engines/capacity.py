@@ -30,9 +30,18 @@ CACHE_SHARE = 0.3
 CPU_BATCH_TOKENS, MIN_BATCH_TOKENS, MAX_BATCH_TOKENS = 4096, 1024, 65536
 
 
-ON_CPU = {"OMP_WAIT_POLICY": "PASSIVE", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(4 * GIB)}
-"""OpenMP threads that wait for each other give their core away. Spinning, as is the default, they kept each other from
-running wherever anything else did: 14 against 53 tokens/s on two cores with two other busy processes.
+ON_CPU = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "30000",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(4 * GIB),
+}
+"""OpenMP threads that wait for each other spin for a millisecond or two, and then give their core away (libgomp).
+
+A step is thousands of short parallel regions. Medians of three passes, starter, two cores: threads that sleep between
+them take 70 ms for a step of 4 sequences and 203 for one of 128, with this bound 43 and 188, without one 34 and 161
+(one pass). But threads that spin without end, as is the default, keep each other from running wherever anything else
+does: beside two busy processes a step of 4 took 120, 159 and 455 ms (one pass each).
 
 glibc keeps what it has freed. By default it gives every block above 32 MiB back to the kernel and takes it anew, page
 by page: each step's logits (64 rows of 262,144 tokens in float32 are 64 MiB) several times. Measured with the starter
