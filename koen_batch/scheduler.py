@@ -135,8 +135,7 @@ class Scheduler:
             self._trace.sent(len(self._requests), self._pool.capacity)
         try:
             with self._stages("waiting for the engine"):
-                # The others were asked for nothing, or died with another replica.
-                completions = [completion for completion in self._pool.poll() if completion.id in self._requests]
+                completions = self._pool.poll()
         except ReplicaDied as death:
             self._bury(death)
             return
@@ -338,7 +337,7 @@ class Scheduler:
     def _bury(self, death: ReplicaDied) -> None:
         """What was in flight goes on: again, under suspicion, or into quarantine."""
         self._log.write("engine died", reason=death.reason)
-        lost = [self._requests[request.id] for request in death.requests if request.id in self._requests]
+        lost = [self._requests[request.id] for request in death.requests]
         works = {work.key: work for work, _, _ in lost}
         for work in works.values():
             self._forget_requests(work)

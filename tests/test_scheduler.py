@@ -67,6 +67,7 @@ class Whimsical:
 
     def cancel(self, ids: Sequence[int]) -> None:
         self.cancelled.update(ids)
+        self._flight = [request for request in self._flight if request.id not in ids]
 
     def poll(self) -> list[Completion]:
         self._polls += 1

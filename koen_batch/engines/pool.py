@@ -15,16 +15,19 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import connection as mpc
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from koen_batch.engines import child, hardware
 from koen_batch.engines.base import Completion, EngineSpec, Request
 from koen_batch.errors import StoppedError
+
+_Of = TypeVar("_Of", Request, Completion)
 
 POLL_SECONDS = 0.25
 """How long :meth:`Pool.poll` blocks at most, so that progress and signals are seen to."""
@@ -97,10 +100,12 @@ class _Replica:
         with contextlib.suppress(OSError):
             self.connection.send_bytes(child.encode(child.Submit(requests)))
 
-    def cancel(self, ids: Sequence[int]) -> None:
+    def cancel(self, ids: Sequence[int]) -> list[int]:
+        """Those of ``ids`` that are here; each still has a completion."""
         if running := [id for id in ids if id in self.in_flight]:
             with contextlib.suppress(OSError):
                 self.connection.send_bytes(child.encode(child.Cancel(running)))
+        return running
 
     def receive(self) -> child.Reply:
         """The next message of the child; the end of the stream is its death."""
@@ -172,6 +177,8 @@ class Pool:
         self._ids = itertools.count()
         self._queue: deque[Request] = deque()
         self._replicas: list[_Replica] = []
+        self._cancelled: set[int] = set()
+        """What is still with a replica and no longer wanted."""
         self._received: list[Completion] = []
         """Kept over the death of another replica in the same poll."""
         self._fallen_back = False
@@ -202,10 +209,10 @@ class Pool:
         self._queue.append(request)
 
     def cancel(self, ids: Sequence[int]) -> None:
-        """These requests are no longer wanted: those that wait here have no completion, the others may still have."""
+        """These requests are no longer wanted, and :meth:`poll` does not speak of them again."""
         self._queue = deque(request for request in self._queue if request.id not in ids)
         for replica in self._replicas:
-            replica.cancel(ids)
+            self._cancelled.update(replica.cancel(ids))
 
     def poll(self) -> list[Completion]:
         self._dispatch()
@@ -236,7 +243,7 @@ class Pool:
         up and the same engine goes on."""
         reply = replica.receive()
         if isinstance(reply, child.Finished):
-            self._received += reply.completions
+            self._received += self._wanted(reply.completions)
             self.served += len(reply.completions)
             self.idle += reply.idle
         elif isinstance(reply, child.Ready):
@@ -248,11 +255,21 @@ class Pool:
         else:
             self._after_failed_start(replica, reply.reason)
 
+    def _wanted(self, left: Iterable[_Of]) -> list[_Of]:
+        """Requests that have left a replica, or their completions, without those that were cancelled."""
+        wanted = []
+        for one in left:
+            if one.id in self._cancelled:
+                self._cancelled.remove(one.id)
+            else:
+                wanted.append(one)
+        return wanted
+
     def _fall_back(self, reason: str) -> None:
         """The engine has not worked once: another takes its place, and its requests."""
         instead = self.plan.fallback[0].name
         self.say(f"engine {self.engine} does not work here ({first_line(reason)}): using {instead}")
-        waiting = [request for replica in self._replicas for request in replica.in_flight.values()]
+        waiting = [request for replica in self._replicas for request in self._wanted(replica.in_flight.values())]
         self.close()
         self._fallen_back = True
         self._specs = self.plan.fallback
@@ -275,7 +292,7 @@ class Pool:
     def _after_death(self, replica: _Replica, reason: str) -> None:
         """Start it again, up to a limit; its requests are the caller's to ask again, or to suspect."""
         replica.end()
-        lost = list(replica.in_flight.values())
+        lost = self._wanted(replica.in_flight.values())
         replica.deaths += 1
         most = FRUITLESS_DEATHS + self.capacity.bit_length()
         deaths = [other.deaths for other in self._replicas]

@@ -62,20 +62,31 @@ def test_every_request_is_answered(tmp_path: Path, said: list[str], replicas: in
     assert not said
 
 
-def test_what_is_cancelled_is_not_waited_for(tmp_path: Path, said: list[str]) -> None:
-    """One request runs, 15 wait with the replica, 24 wait here."""
+def test_nothing_is_heard_again_of_what_is_cancelled(tmp_path: Path, said: list[str]) -> None:
+    """Of 40 requests one runs, 15 wait with the replica and 24 here."""
     pool = pool_of(tmp_path, said, EngineSpec("echo", {"max_num_seqs": 1, "latency": 0.2}))
     ask(pool, *map(str, range(40)))
     found = answers(pool, 1)
     pool.cancel(range(2, 40))
-    while len(found) < 16:
-        found |= answers(pool, 1)
-    ask(pool, "again")
-    again = answers(pool, 1)
+    pool.submit(Request(40, [ord("n")], Decoding(max_new_tokens=10)))
+    found |= answers(pool, 2)
+    assert sorted(found) == [0, 1, 40]
+    assert not any(completion.error for completion in found.values())
     pool.close()
-    assert sorted(found) == list(range(16))
-    assert not found[0].error and not found[1].error and not again[0].error
-    assert {found[number].error for number in range(3, 16)} == {"cancelled"}
+
+
+def test_what_was_cancelled_is_not_lost_with_its_replica(tmp_path: Path, said: list[str]) -> None:
+    spec = EngineSpec("faulty:FaultyEngine", {"max_num_seqs": 8, "poison": "x", "latency": 0.3})
+    pool = pool_of(tmp_path, said, spec)
+    ask(pool, "a", "b", "c")
+    while not any(replica.in_flight for replica in pool._replicas):
+        pool.poll()
+    pool.cancel([0, 1])
+    pool.submit(Request(3, [ord("x")], Decoding(max_new_tokens=10)))
+    with pytest.raises(ReplicaDied) as death:
+        answers(pool, 4)
+    assert {request.id for request in death.value.requests} == {2, 3}
+    pool.close()
 
 
 def test_a_death_is_reported_with_what_was_in_flight_and_the_replica_comes_back(

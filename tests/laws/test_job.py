@@ -90,6 +90,7 @@ class InProcessPool:
 
     def cancel(self, ids: Sequence[int]) -> None:
         self._queue = deque(request for request in self._queue if request.id not in ids)
+        self._flight = [request for request in self._flight if request.id not in ids]
 
     def poll(self) -> list[Completion]:
         self._polls += 1
