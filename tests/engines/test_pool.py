@@ -76,7 +76,7 @@ def test_nothing_is_heard_again_of_what_is_cancelled(tmp_path: Path, said: list[
 
 
 def test_what_was_cancelled_is_not_lost_with_its_replica(tmp_path: Path, said: list[str]) -> None:
-    spec = EngineSpec("faulty:FaultyEngine", {"max_num_seqs": 8, "poison": "x", "latency": 0.3})
+    spec = EngineSpec("faulty:FaultyEngine", {"max_num_seqs": 1, "poison": "x", "latency": 0.3})
     pool = pool_of(tmp_path, said, spec)
     ask(pool, "a", "b", "c")
     while not any(replica.in_flight for replica in pool._replicas):
