@@ -246,7 +246,10 @@ class Scheduler:
     def _receive(self, completions: Sequence[Completion]) -> None:
         complete: list[tuple[Work, Attempt]] = []
         for completion in completions:
-            work, attempt, index = self._requests.pop(completion.id)
+            request = self._requests.pop(completion.id, None)
+            if request is None:
+                continue  # cancelled by what came in the same poll
+            work, attempt, index = request
             attempt.completions[index] = completion
             attempt.missing -= 1
             self.counts.output_tokens += len(completion.tokens)

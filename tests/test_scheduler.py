@@ -71,8 +71,10 @@ class Whimsical:
 
     def poll(self) -> list[Completion]:
         self._polls += 1
-        if self._polls in self._deaths:
-            lost, self._flight = self._flight, []
+        if self._polls in self._deaths:  # one of two replicas, of which the other one answers
+            self._draw.shuffle(self._flight)
+            half = len(self._flight) // 2
+            lost, self._flight = self._flight[half:], self._flight[:half]
             raise ReplicaDied(lost, "told to")
         self._draw.shuffle(self._flight)
         done = [self._flight.pop() for _ in range(min(self._most, len(self._flight)))]

@@ -211,6 +211,7 @@ class Pool:
     def cancel(self, ids: Sequence[int]) -> None:
         """These requests are no longer wanted, and :meth:`poll` does not speak of them again."""
         self._queue = deque(request for request in self._queue if request.id not in ids)
+        self._received = [completion for completion in self._received if completion.id not in ids]
         for replica in self._replicas:
             self._cancelled.update(replica.cancel(ids))
 
