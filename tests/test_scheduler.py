@@ -128,6 +128,7 @@ def translated(pool: Any, sources: Sequence[str]) -> tuple[list[Segment], Schedu
             scheduler.turn()
             turns += 1
             assert turns < 10_000
+        assert not store._in_flight
         store.close()
     assert all(len(slot.got) == 1 for slot in slots)
     return [slot.got[0] for slot in slots], scheduler
