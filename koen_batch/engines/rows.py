@@ -143,7 +143,7 @@ def draw(scores: np.ndarray[Any, Any], decoding: Decoding, place: int) -> int:
     candidates = np.flatnonzero(~(scores < best - NEGLIGIBLE * decoding.temperature))  # all of them where it is NaN
     chances = np.exp((scores[candidates] - best) / decoding.temperature, dtype=np.float64)
     if decoding.top_p < 1:
-        order = np.argsort(-chances, kind="stable")
+        order = np.argsort(-scores[candidates], kind="stable")  # not by chance: unlike scores may round to one
         before = chances[order].cumsum() - chances[order]
         chances[order[before >= decoding.top_p * chances.sum()]] = 0.0
     reached = chances.cumsum()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -16,6 +16,7 @@ temperatures = st.floats(0.1, 2.0)
 
 
 @given(scores, temperatures, shares, st.integers(), st.integers(0, 1000))
+@example(np.array([-1.1754944e-38, 0.0], dtype=np.float32), 1.0, 0.25, 0, 0)  # unlike scores, one chance
 def test_a_sample_is_of_the_nucleus_and_follows_from_seed_and_place(
     row: np.ndarray, temperature: float, top_p: float, seed: int, place: int
 ) -> None:
