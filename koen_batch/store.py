@@ -117,10 +117,11 @@ class Store:
         return lookup(self._db, keys, "set_aside") if self._has_set_aside else {}
 
     def commit(self, finished: Sequence[Segment], attempts: Iterable[bytes]) -> None:
-        """Record finished segments and, before they are submitted, new attempts, in one transaction."""
+        """Record finished segments and, before they are submitted, new attempts, in one transaction. What is both has
+        nothing in it to be sent."""
         done = [segment.key for segment in finished]
-        self._land(done)
         self._in_flight.update(dict.fromkeys(attempts))
+        self._land(done)
         with self._db:
             if finished:
                 self._db.executemany("INSERT OR REPLACE INTO segments VALUES (?,?,?,?,?,?)", finished)

@@ -177,3 +177,10 @@ def test_nothing_is_asked_ahead_where_new_segments_wait() -> None:
     first = {tuple(request.tokens): place for place, request in reversed([*enumerate(pool.asked)])}
     last_new = max(first[tuple(map(ord, text))] for text in texts)
     assert pool.doubled and min(pool.doubled) > last_new
+
+
+def test_what_is_too_long_and_has_no_letter_comes_back_as_it_is() -> None:
+    pool = Whimsical(ROOMY)
+    [segment], _ = translated(pool, ["1234 " * 1000])
+    assert segment.text == "1234 " * 1000
+    assert not pool.asked
