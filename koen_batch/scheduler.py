@@ -228,7 +228,7 @@ class Scheduler:
                 requests.append(Request(id, question.tokens, question.decoding, priority))
                 self.counts.prompt_tokens += len(question.tokens)
             self._count(work, attempt)
-            if not pieces:  # nothing between the protected items
+            if not pieces:  # too long as one, and none of its parts has a letter
                 attempt.answered = [None] * len(attempt.pieces)
                 self._climb(work)
         return requests
@@ -270,7 +270,7 @@ class Scheduler:
         finish the segment, or ask again one step higher."""
         try:
             while work.attempt.answered is not None:
-                step = self._judge(work, work.attempt, work.attempt.answered)
+                step = self._judge(work, work.attempt.answered)
                 if step is None:
                     best = work.best
                     assert best
@@ -296,8 +296,9 @@ class Scheduler:
         if work.ahead:
             self._forget_requests(work)
 
-    def _judge(self, work: Work, attempt: Attempt, answered: Sequence[str | None]) -> Step | None:
-        """Check an attempt, and note it where it is the best so far; the step to be asked next, if any."""
+    def _judge(self, work: Work, answered: Sequence[str | None]) -> Step | None:
+        """Check the present attempt, and note it where it is the best so far; the step to be asked next, if any."""
+        attempt = work.attempt
         pairs = zip(attempt.pieces, answered, strict=True)
         text = "".join([piece.text if answer is None else self._fitted(piece.text, answer) for piece, answer in pairs])
         parts = [completion for completion in attempt.completions if completion]

@@ -29,15 +29,15 @@ LOOP_COUNT = 4
 200,000 human translations (Gemma 3's tokenizer; a pattern of 1 token that comes 6 times is in 18, as in 30000000), and
 in 28 of 37 runaway answers of the starter; a loop of fewer tokens is one of 4 to 6, too."""
 
-LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What ``max_lora_rank`` may be (vllm/config/lora.py)."""
-
 LOOP_DETECTION = {
     "min_pattern_size": LOOP_PATTERNS[0],
     "max_pattern_size": LOOP_PATTERNS[-1],
     "min_count": LOOP_COUNT,
 }
 """The same, as vLLM's ``RepetitionDetectionParams``."""
+
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What ``max_lora_rank`` may be (vllm/config/lora.py)."""
 
 NOT_A_NUMBER = "the model computes NaN in this number format; try --dtype float32"
 
