@@ -39,10 +39,6 @@ def test_each_flag_is_retried_at_most_three_times_and_never_the_same_way(flag: s
         assert len(set(steps)) == len(steps)
 
 
-def test_what_was_cut_off_is_split_first() -> None:
-    assert climb({"truncated"}, LONG)[0] == "split"
-
-
 def test_what_cannot_be_split_is_not() -> None:
     assert "split" not in climb({"truncated"}, "Nothing to split")
     assert "split" not in climb({"truncated"}, "One sentence of many words that goes on and on and has no inner break.")
@@ -50,6 +46,12 @@ def test_what_cannot_be_split_is_not() -> None:
 
 def test_a_loop_is_met_with_a_penalty_and_then_with_sampling() -> None:
     assert climb({"repetition"}, LONG)[:2] == ["penalty", "sample"]
+
+
+@pytest.mark.parametrize("flag", ["truncated", "length_ratio", "lost_number"])
+def test_what_lacks_something_is_split_first_and_sampled_last(flag: str) -> None:
+    assert climb({flag}, LONG) == ["split", "penalty", "sample"]
+    assert climb({flag}, "short") == ["penalty", "sample"]
 
 
 def test_a_lost_item_is_kept_by_construction_in_the_last_step() -> None:
