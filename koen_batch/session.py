@@ -64,11 +64,12 @@ class Session:
 
     def start(self, engine: Prepared, log: Path, stack: contextlib.ExitStack) -> Prepared:
         """``engine``, running: its processes load the model while inputs are hashed, read and tokenised. It ends with
-        ``stack``, unless it ran before."""
-        if engine.running:
-            return engine
-        pool = Pool(engine.plan, log, self.progress.say, on_ready=self._engine_ready)
-        stack.callback(pool.close)
+        ``stack``, unless it is the caller's own."""
+        pool = engine.running
+        if pool is None:
+            pool = Pool(engine.plan, log, self.progress.say)
+            stack.callback(pool.close)
+        pool.on_ready = self._engine_ready
         pool.start()
         return replace(engine, running=pool)
 
@@ -103,6 +104,8 @@ class Session:
             pool = self.start(engine, engine_log, stack).running
             assert pool
             scheduler = self._scheduler(engine, pool, segments, memory, answer)
+            if pool.ready:  # since an earlier job
+                self._engine_ready()
             signals = stack.enter_context(stop_signals())
             known = outputs if isinstance(outputs, Sequence) else []
             pipeline = Pipeline(

@@ -12,7 +12,7 @@ from koen_batch.commands.arguments import add_decoding_options, add_engine_optio
 from koen_batch.errors import KoenError, UsageError
 
 if TYPE_CHECKING:
-    from koen_batch.evaluation.flores_run import Options, Task
+    from koen_batch.evaluation.flores_run import Engines, Options, Task
     from koen_batch.languages import Direction
 
 
@@ -142,6 +142,7 @@ def _flores(arguments: argparse.Namespace) -> int:
     from koen_batch.evaluation import flores_run
     from koen_batch.evaluation import run as runs
     from koen_batch.pipeline import Interrupted
+    from koen_batch.progress import Progress
 
     options = flores_run.Options(
         data=arguments.data,
@@ -158,26 +159,26 @@ def _flores(arguments: argparse.Namespace) -> int:
     directions = [runs.parse_direction(one) for one in _listed(arguments.direction)]
     tasks = flores_run.plan(_listed(arguments.model), directions, wishes(arguments), options)
     try:
-        statuses = [_flores_task(task, options) for task in tasks]
+        with flores_run.Engines(Progress(quiet=options.quiet).say) as engines:
+            statuses = [_flores_task(task, options, engines) for task in tasks]
     except Interrupted as stop:
         print("koen-batch: stopped; the same command resumes", file=sys.stderr)
         return 128 + stop.signal
     return next((status for status in statuses if status not in (0, flores_run.FLAGGED)), max(statuses))
 
 
-def _flores_task(task: Task, options: Options) -> int:
+def _flores_task(task: Task, options: Options, engines: Engines) -> int:
     """One run; where it fails, the others still have their turn."""
     from koen_batch.evaluation import flores_run, scoring
-    from koen_batch.progress import Progress, printable
+    from koen_batch.progress import printable
 
-    progress = Progress(quiet=options.quiet)
     try:
-        run = flores_run.run(task, options, progress.say)
+        run = engines.run(task, options)
     except KoenError as error:
         print(f"koen-batch: {task.name} {task.data.direction}: {printable(str(error))}", file=sys.stderr)
         return error.status
     print(scoring.table([run]), flush=True)
-    progress.say(f"→ {task.folder}")
+    engines.say(f"→ {task.folder}")
     return flores_run.status(run)
 
 

@@ -165,8 +165,6 @@ class Pool:
     log: Path
     """File to which the children's output goes."""
     say: Callable[[str], None]
-    on_ready: Callable[[], None] = lambda: None
-    """Called when a replica is up: what it took until then is loading."""
     served: int = field(default=0, init=False)
     """Completions received."""
     idle: float = field(default=0.0, init=False)
@@ -174,6 +172,8 @@ class Pool:
     not count."""
 
     def __post_init__(self) -> None:
+        self.on_ready: Callable[[], None] = lambda: None
+        """Called when a replica is up, for the job that has the pool now: what it took until then is loading."""
         self._ids = itertools.count()
         self._queue: deque[Request] = deque()
         self._replicas: list[_Replica] = []
@@ -193,6 +193,11 @@ class Pool:
     @property
     def capacity(self) -> int:
         return self.plan.window * len(self._specs)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a replica is up."""
+        return any(replica.ready for replica in self._replicas)
 
     def start(self) -> None:
         """Start the replicas, unless they run: they load while the caller reads and tokenises."""

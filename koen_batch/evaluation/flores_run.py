@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,9 +19,9 @@ import msgspec
 
 from koen_batch import adapters, catalog, job, models
 from koen_batch.config import JobConfig
-from koen_batch.engines.pool import PoolPlan
-from koen_batch.engines.start import Wishes, prepare
-from koen_batch.errors import InputError, StoppedError, UsageError
+from koen_batch.engines.pool import Pool
+from koen_batch.engines.start import Prepared, Wishes, prepare
+from koen_batch.errors import InputError, KoenError, StoppedError, UsageError
 from koen_batch.evaluation import attempts, flores, lines, metrics, scoring, systems
 from koen_batch.evaluation import run as runs
 from koen_batch.evaluation.flores import FloresData
@@ -61,8 +62,7 @@ class Task:
     data: FloresData
     limit: int | None
     config: JobConfig
-    wishes: Wishes
-    plan: PoolPlan
+    engine: Prepared
     system: System
 
 
@@ -96,13 +96,13 @@ def plan(names: Sequence[str], directions: Sequence[Direction], wishes: Wishes, 
 
 def _task(model: str, data: FloresData, wishes: Wishes, options: Options) -> Task:
     _check_pair(model, data.direction, wishes)
-    wishes = replace(wishes, model=model)
-    engine = prepare(data.direction, wishes)
+    limit = options.limit if options.limit and options.limit < len(data.sources) else None
+    size = sum(len(source.encode()) for source in data.sources[:limit])
+    engine = prepare(data.direction, replace(wishes, model=model, input_bytes=size))
     name = engine.identity.name
     name = Path(name).name if Path(name).exists() else name
     name += f" + {adapters.name_of(wishes.adapter)}" if wishes.adapter and engine.identity.adapter else ""
     name += " (retry)" if options.retry else ""
-    limit = options.limit if options.limit and options.limit < len(data.sources) else None
     folder = f"{scoring.folder_name(name, data.direction)}.{data.split}{f'.first-{limit}' if limit else ''}"
     config = JobConfig(
         direction=data.direction,
@@ -115,7 +115,7 @@ def _task(model: str, data: FloresData, wishes: Wishes, options: Options) -> Tas
         split=False,
     )
     system = systems.describe(engine, config)
-    return Task(name, options.output / folder, data, limit, config, wishes, engine.plan, system)
+    return Task(name, options.output / folder, data, limit, config, engine, system)
 
 
 def _check_pair(model: str, direction: Direction, wishes: Wishes) -> None:
@@ -132,6 +132,45 @@ def _check_pair(model: str, direction: Direction, wishes: Wishes) -> None:
             f"--direction {direction}: {model} is asked for English and Korean only; "
             "models of the NLLB family take any pair of FLORES"
         )
+
+
+class Engines:
+    """One engine at a time, which goes on running while tasks want the same: a model is loaded once for both of its
+    directions. Its output is kept, outside the runs, where a task failed."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+        self._pool: Pool | None = None
+        self._log = Path(tempfile.mkdtemp(prefix="koen-flores-")) / "engine.log"
+        self._log_is_wanted = False
+
+    def __enter__(self) -> Engines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+        if not self._log_is_wanted:
+            shutil.rmtree(self._log.parent)
+
+    def run(self, task: Task, options: Options) -> Run:
+        """As :func:`run`, on the engine of the task before where that is the one."""
+        engine = task.engine
+        if self._pool and self._pool.plan == engine.plan:
+            engine = replace(engine, reasons=())
+        else:
+            self._end()
+            self._pool = Pool(engine.plan, self._log, self.say)
+        try:
+            return run(replace(task, engine=replace(engine, running=self._pool)), options, self.say)
+        except KoenError:
+            self._log_is_wanted |= self._log.exists()
+            self._end()
+            raise
+
+    def _end(self) -> None:
+        if self._pool:
+            self._pool.close()
+            self._pool = None
 
 
 def run(task: Task, options: Options, say: Callable[[str], None]) -> Run:
@@ -213,10 +252,10 @@ def _translate(task: Task, work: Path, options: Options) -> None:
             "begin",
             hardware=task.system.hardware,
             engine=task.system.engine,
-            window=task.plan.window * len(task.plan.specs),
+            window=task.engine.plan.window * len(task.engine.plan.specs),
         )
-    how = RunOptions(log_json=log, quiet=options.quiet, wishes=task.wishes)
-    job.run([str(sources)], str(_translations(work)), task.config, how)
+    how = RunOptions(log_json=log, quiet=options.quiet)
+    job.run([str(sources)], str(_translations(work)), task.config, how, task.engine)
 
 
 def _logs(work: Path) -> list[Path]:
@@ -268,7 +307,7 @@ def _record(task: Task, work: Path, options: Options) -> Run:
 def _as_it_ran(task: Task, answers: attempts.Answers) -> System:
     """With the engines and machines that answered, which a resumption or a fallback may have changed."""
     system = task.system
-    fallback = task.plan.fallback
+    fallback = task.engine.plan.fallback
     if fallback and answers.engines == [fallback[0].name]:
         system = msgspec.structs.replace(system, dtype=systems.dtype(fallback[0]))
     broken = len([stretch for stretch in answers.stretches if stretch.sources]) > 1

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +23,7 @@ from koen_batch.config import JobConfig
 from koen_batch.engines import start
 from koen_batch.engines.base import EngineSpec
 from koen_batch.engines.echo import MARK
-from koen_batch.engines.pool import PoolPlan
+from koen_batch.engines.pool import Pool, PoolPlan
 from koen_batch.errors import UsageError
 from koen_batch.evaluation import flores, flores_run, lines, systems, verify
 from koen_batch.evaluation import run as runs
@@ -49,6 +51,11 @@ def data(tmp_path: Path) -> Path:
     for code, texts in TEXTS.items():
         (folder / f"devtest.{code}").write_bytes(lines.encode(texts))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 def command(data: Path, *arguments: str) -> list[str]:
@@ -180,6 +187,32 @@ def test_one_model_that_fails_leaves_the_others_their_turn(
     assert not (folder / "run.json").exists()
     del faulty["start_error"]
     run(data, "--limit", "3", status=3, name=folder.name)
+
+
+def test_both_directions_are_asked_of_one_engine(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Path] = []
+
+    class Counted(Pool):
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            started.append(self.log)
+
+    monkeypatch.setattr(flores_run, "Pool", Counted)
+    run(data, "--direction", "en-ko,ko-en", "--limit", "50", name="echo.en-ko.devtest.first-50")
+    first, second = (runs.load(folder) for folder in runs.find([data.parent / "runs"]))
+    assert len(started) == 1 and not started[0].exists()
+    assert first.timing and second.timing
+    assert (first.timing.sentences, second.timing.sentences) == (49, 50)  # a sentence of these stands there twice
+
+
+def test_what_the_engine_printed_is_kept_where_it_failed(
+    data: Path, faulty: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    faulty["start_error"] = "no such device"
+    assert cli.main(command(data, "--limit", "3", "--quiet")) == 1
+    named = re.search(r"see (\S+engine\.log)", capsys.readouterr().err)
+    assert named
+    assert "no such device" in Path(named[1]).read_text()
 
 
 def test_nllb_takes_any_pair_without_checks(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
