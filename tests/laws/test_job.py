@@ -71,6 +71,8 @@ class InProcessPool:
 
     engine = "echo"
 
+    ready = False
+
     def __init__(self, faults: Faults, window: int, at_once: int) -> None:
         self.capacity = 2 * window
         self._faults, self._window, self._at_once = faults, window, at_once
