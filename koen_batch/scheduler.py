@@ -28,10 +28,14 @@ from koen_batch.work import Answer, Attempt, Slot, Work, as_answer, ask, confide
 COMMIT = 512
 """Segments of one commit at most."""
 
-IDLE = 16
-"""With less than a sixteenth of its window in flight an engine has room to spare: it computes so few sequences about as
-fast as a single one. The attempts that a segment may still need are made at once then: one after the other they would
-be all that the end of a job waits for."""
+IDLE = 4
+"""With less than a quarter of its window in flight an engine has room to spare. The attempts that a failed segment may
+still need are made at once then: one after the other they would be all that the end of a job waits for."""
+
+STRAGGLING = 8
+"""The last eighth of what was in flight at once are stragglers, most often loops that run to their budgets: they are
+asked again before their first answers have come. By simulation, with the lengths and verdicts of the starter's answers
+to FLORES devtest, both take 2 to 7 % off the time of jobs of 20, 80 and 300 sentences."""
 
 KILLED = "killed_engine"
 """The flag of a segment that is never sent again, because the engine died of it."""
@@ -50,6 +54,11 @@ class Policy:
     protect: bool = True
     accept_all: bool = False
     """The echo engine: every check runs, and its verdict is ``ok``."""
+
+    @property
+    def retries(self) -> bool:
+        """Whether anything is ever asked again."""
+        return self.ladder and not self.accept_all
 
 
 class Scheduler:
@@ -89,6 +98,8 @@ class Scheduler:
         self._isolated = False
         """Whether suspects are in flight, or wait for what is in flight to come back."""
         self._requests: dict[int, tuple[Work, Attempt, int]] = {}
+        self._most_requests = 0
+        """In flight at once, so far."""
         self._finished: list[Segment] = []
 
     # --- what the pipeline sees ----------------------------------------------------------------------------
@@ -131,6 +142,7 @@ class Scheduler:
         self._submit()
         if not self._requests:
             return
+        self._most_requests = max(self._most_requests, len(self._requests))
         if self._trace:
             self._trace.sent(len(self._requests), self._pool.capacity)
         try:
@@ -201,13 +213,14 @@ class Scheduler:
     def _foreseen(self) -> list[tuple[Work, Attempt]]:
         """Attempts that may be needed soon, where the engine has room to spare; their segments are in flight."""
         room = self._pool.capacity // IDLE - len(self._requests)
-        if room <= 0 or self._ready or self._again or self._isolated:
+        if room <= 0 or self._ready or self._again or self._isolated or not self._policy.retries:
             return []
+        straggling = len(self._requests) * STRAGGLING < self._most_requests
         chosen: list[tuple[Work, Attempt]] = []
         for work in self._works.values():
-            if work.tried and not work.ahead:
+            if (work.tried or straggling) and not work.ahead:
                 tried = [*work.tried, work.attempt.step.name]
-                steps = ladder.foreseen(work.flags, tried, work.source)
+                steps = ladder.foreseen(work.flags or ("repetition",), tried, work.source)
                 work.ahead = {step.name: Attempt(work.source, step) for step in steps[: room - len(chosen)]}
                 chosen += [(work, attempt) for attempt in work.ahead.values()]
         return chosen
@@ -227,15 +240,15 @@ class Scheduler:
                 priority = len(work.tried)
                 requests.append(Request(id, question.tokens, question.decoding, priority))
                 self.counts.prompt_tokens += len(question.tokens)
-            self._count(work, attempt)
+            self._count(attempt)
             if not pieces:  # too long as one, and none of its parts has a letter
                 attempt.answered = [None] * len(attempt.pieces)
                 self._climb(work)
         return requests
 
-    def _count(self, work: Work, attempt: Attempt) -> None:
+    def _count(self, attempt: Attempt) -> None:
         self.counts.requests += attempt.missing
-        if work.tried:
+        if attempt.again:
             self.counts.retry_requests += attempt.missing
             self.counts.steps[attempt.step.name] += 1
         else:
@@ -253,7 +266,7 @@ class Scheduler:
             attempt.completions[index] = completion
             attempt.missing -= 1
             self.counts.output_tokens += len(completion.tokens)
-            if work.tried:
+            if attempt.again:
                 self.counts.retry_tokens += len(completion.tokens)
             if not attempt.missing:
                 complete.append((work, attempt))

@@ -40,6 +40,11 @@ class Attempt(msgspec.Struct, eq=False):
     answered: list[str | None] | None = None
     """What the completions say, None for a piece that was not sent; None altogether until all have come."""
 
+    @property
+    def again(self) -> bool:
+        """Whether the segment is asked again by it."""
+        return self.step is not ladder.LADDER[0]
+
 
 class Work(msgspec.Struct, eq=False):
     """A segment on its way up the ladder."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +21,7 @@ from koen_batch.engines.pool import ReplicaDied
 from koen_batch.eventlog import EventLog
 from koen_batch.ladder import MOST_RETRIES
 from koen_batch.languages import Direction
-from koen_batch.scheduler import IDLE, Policy, Scheduler
+from koen_batch.scheduler import IDLE, STRAGGLING, Policy, Scheduler
 from koen_batch.stages import Stages
 from koen_batch.store import Segment, Store
 from koen_batch.tokenization import CodePoints
@@ -28,6 +29,7 @@ from koen_batch.tokenization import CodePoints
 SEQUENTIAL = IDLE - 1
 """A window in which nothing is asked ahead."""
 ROOMY = 20 * IDLE
+CLIMBING = Policy()
 
 SOURCES = [
     "The first train leaves at 7:15, and the last one, as everybody here knows, at midnight.",
@@ -42,17 +44,23 @@ class Whimsical:
     """The pool's protocol over an engine of which most answers fail a check. An answer follows from prompt and decoding
     alone; the order of answers, and deaths, from ``seed``."""
 
-    def __init__(self, capacity: int, seed: int = 0, deaths: Sequence[int] = (), most: int = 1_000) -> None:
+    def __init__(
+        self, capacity: int, seed: int = 0, deaths: Sequence[int] = (), most: int = 1_000, late: str = ""
+    ) -> None:
         self.capacity = capacity
         self.asked: list[Request] = []
         self.cancelled: set[int] = set()
         self.doubled: list[int] = []
         """Places in ``asked`` of what was asked while the same was in flight."""
+        self.overtaking: list[int] = []
+        """Of these, what was asked again before the first answer had come."""
         self._draw = random.Random(seed)
         self._ids = itertools.count(seed)
         self._deaths = set(deaths)
         self._flight: list[Request] = []
         self._most = most
+        self._late = list(map(ord, late))
+        """The prompt whose first answer is the last."""
         self._polls = 0
 
     def new_id(self) -> int:
@@ -62,6 +70,8 @@ class Whimsical:
         assert request.id not in {other.id for other in self.asked}
         if any(other.tokens == request.tokens for other in self._flight):
             self.doubled.append(len(self.asked))
+        if any(other.tokens == request.tokens and greedy(other) for other in self._flight):
+            self.overtaking.append(len(self.asked))
         self.asked.append(request)
         self._flight.append(request)
 
@@ -77,8 +87,13 @@ class Whimsical:
             lost, self._flight = self._flight[half:], self._flight[:half]
             raise ReplicaDied(lost, "told to")
         self._draw.shuffle(self._flight)
+        self._flight.sort(key=lambda request: request.tokens != self._late or not greedy(request))
         done = [self._flight.pop() for _ in range(min(self._most, len(self._flight)))]
         return [whim(request) for request in done]
+
+
+def greedy(request: Request) -> bool:
+    return request.decoding.temperature == 0 and request.decoding.repetition_penalty == 1
 
 
 def whim(request: Request) -> Completion:
@@ -105,7 +120,7 @@ class Slot:
         self.got.append(segment)
 
 
-def translated(pool: Any, sources: Sequence[str]) -> tuple[list[Segment], Scheduler]:
+def translated(pool: Any, sources: Sequence[str], policy: Policy = CLIMBING) -> tuple[list[Segment], Scheduler]:
     """What each source came to, each exactly once."""
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "segments.sqlite")
@@ -114,7 +129,7 @@ def translated(pool: Any, sources: Sequence[str]) -> tuple[list[Segment], Schedu
             asking=Asking(prompts.family("plain"), CodePoints(), Direction("en", "ko"), 4096),
             store=store,
             memory=None,
-            policy=Policy(),
+            policy=policy,
             answer=b"answer",
             model="whimsical",
             stages=Stages(),
@@ -177,6 +192,23 @@ def test_nothing_is_asked_ahead_where_new_segments_wait() -> None:
     first = {tuple(request.tokens): place for place, request in reversed([*enumerate(pool.asked)])}
     last_new = max(first[tuple(map(ord, text))] for text in texts)
     assert pool.doubled and min(pool.doubled) > last_new
+
+
+def test_the_last_are_asked_again_before_they_have_answered() -> None:
+    texts = [f"It rains in {number} towns." for number in range(5 * STRAGGLING)]
+    pool = Whimsical(ROOMY, most=1, late=texts[0])
+    segments, scheduler = translated(pool, texts)
+    assert pool.overtaking and min(pool.overtaking) >= len(texts)
+    assert scheduler.counts.sent == len(texts)
+    assert scheduler.counts.retry_requests == len(pool.asked) - len(texts)
+    assert segments == translated(Whimsical(SEQUENTIAL), texts)[0]
+
+
+@pytest.mark.parametrize("policy", [Policy(ladder=False), Policy(accept_all=True)])
+def test_nothing_is_asked_ahead_that_cannot_be_needed(policy: Policy) -> None:
+    pool = Whimsical(ROOMY, most=1)
+    translated(pool, [f"It rains in {number} towns." for number in range(5 * STRAGGLING)], policy)
+    assert len(pool.asked) == 5 * STRAGGLING
 
 
 def test_what_is_too_long_and_has_no_letter_comes_back_as_it_is() -> None:
