@@ -155,11 +155,11 @@ class Engines:
     def run(self, task: Task, options: Options) -> Run:
         """As :func:`run`, on the engine of the task before where that is the one."""
         engine = task.engine
-        if self._pool and self._pool.plan == engine.plan:
-            engine = replace(engine, reasons=())
-        else:
+        if self._pool is None or self._pool.plan != engine.plan:
             self._end()
             self._pool = Pool(engine.plan, self._log, self.say)
+        if self._pool.ready:  # a task before has said why it is this engine
+            engine = replace(engine, reasons=())
         try:
             return run(replace(task, engine=replace(engine, running=self._pool)), options, self.say)
         except KoenError:

@@ -205,6 +205,20 @@ def test_both_directions_are_asked_of_one_engine(data: Path, monkeypatch: pytest
     assert (first.timing.sentences, second.timing.sentences) == (49, 50)  # a sentence of these stands there twice
 
 
+def test_why_it_is_this_engine_is_said_once_and_by_the_first_that_runs(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def prepare(direction: Direction, wishes: start.Wishes) -> start.Prepared:
+        return dataclasses.replace(start.prepare(direction, wishes), reasons=("echo: asked for",))
+
+    monkeypatch.setattr(flores_run, "prepare", prepare)
+    run(data, "--limit", "5", name="echo.en-ko.devtest.first-5")
+    for arguments in ((), ("--restart",)):
+        capsys.readouterr()
+        run(data, "--limit", "5", "--direction", "en-ko,ko-en", *arguments, name="echo.ko-en.devtest.first-5")
+        assert capsys.readouterr().err.count("echo: asked for") == 1
+
+
 def test_what_the_engine_printed_is_kept_where_it_failed(
     data: Path, faulty: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
