@@ -11,11 +11,12 @@ to the same sentences, which says whether a step only passes the checks or trans
 from __future__ import annotations
 
 import argparse
+import contextlib
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from koen_batch import checks, documents
+from koen_batch import checks
 from koen_batch.asking import Asking
 from koen_batch.config import JobConfig
 from koen_batch.engines.base import Request
@@ -24,7 +25,7 @@ from koen_batch.engines.start import Wishes, prepare
 from koen_batch.evaluation import flores, metrics
 from koen_batch.evaluation.run import parse_direction
 from koen_batch.ladder import LADDER, applies
-from koen_batch.work import Attempt, ask, finish_reason
+from koen_batch.work import Attempt, ask, finish_reason, joined
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,6 @@ def answers(attempts: list[Attempt], asking: Asking, pool: Pool) -> list[Answer]
     """What the engine says to each of ``attempts``, all asked at once, and what the checks say to that."""
     places = {}
     for attempt, questions in zip(attempts, ask(attempts, asking), strict=True):
-        attempt.completions = [None] * len(attempt.pieces)
         for index, question in questions:
             request = Request(pool.new_id(), question.tokens, question.decoding)
             places[request.id] = attempt, index
@@ -55,10 +55,7 @@ def answers(attempts: list[Attempt], asking: Asking, pool: Pool) -> list[Answer]
 def answer(attempt: Attempt, asking: Asking) -> Answer:
     parts = [completion for completion in attempt.completions if completion]
     said = iter(asking.answers([completion.tokens for completion in parts]))
-    text = "".join(
-        documents.fit(piece.text, next(said)) if completion else piece.text
-        for piece, completion in zip(attempt.pieces, attempt.completions, strict=True)
-    )
+    text = joined(attempt, [next(said) if completion else None for completion in attempt.completions], protect=True)
     flags = checks.check(attempt.source, text, finish_reason(parts), asking.direction, protect=True)
     return Answer(attempt.source, attempt.step.name, text, flags, sum(len(part.tokens) for part in parts))
 
@@ -107,15 +104,14 @@ def main() -> None:
         references = dict(zip(data.sources[: arguments.limit], data.references, strict=False))
         prepared = prepare(direction, Wishes(engine=arguments.engine, model=arguments.model))
         asking = prepared.asking(JobConfig(direction=direction))
-        with tempfile.TemporaryDirectory(prefix="koen-ladder-") as folder:
-            pool = Pool(prepared.plan, Path(folder, "engine.log"), print)
-            try:
-                greedy = {one.source: one for one in answers([Attempt(text) for text in references], asking, pool)}
-                failed = [text for text, one in greedy.items() if one.flags]
-                steps = [Attempt(text, step) for text in failed for step in LADDER[1:] if applies(step, text)]
-                retries = answers(steps, asking, pool)
-            finally:
-                pool.close()
+        with (
+            tempfile.TemporaryDirectory(prefix="koen-ladder-") as folder,
+            contextlib.closing(Pool(prepared.plan, Path(folder, "engine.log"), print)) as pool,
+        ):
+            greedy = {one.source: one for one in answers([Attempt(text) for text in references], asking, pool)}
+            failed = [text for text, one in greedy.items() if one.flags]
+            steps = [Attempt(text, step) for text in failed for step in LADDER[1:] if applies(step, text)]
+            retries = answers(steps, asking, pool)
         tokens = sum(one.tokens for one in greedy.values())
         print(f"\n{direction}: {len(failed)} of {len(greedy)} fail, greedily; {tokens} output tokens\n")
         print("\n".join([*flag_table(greedy, retries), "", *step_table(greedy, retries, references)]), flush=True)

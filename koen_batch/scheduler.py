@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from koen_batch import checks, documents, ladder
+from koen_batch import checks, ladder
 from koen_batch.asking import Asking
 from koen_batch.counts import Clock, Counts
 from koen_batch.engines.base import Completion, Request
@@ -23,7 +23,7 @@ from koen_batch.reporting.trace import Trace
 from koen_batch.stages import Stages
 from koen_batch.store import Segment, Store, segment_key
 from koen_batch.suspects import Suspected, Suspects
-from koen_batch.work import Answer, Attempt, Slot, Work, as_answer, ask, confidence, finish_reason, score
+from koen_batch.work import Answer, Attempt, Slot, Work, as_answer, ask, confidence, finish_reason, joined, score
 
 COMMIT = 512
 """Segments of one commit at most."""
@@ -231,8 +231,6 @@ class Scheduler:
         with self._stages("tokenising"):
             questions = ask([attempt for _, attempt in asked], self._asking)
         for (work, attempt), pieces in zip(asked, questions, strict=True):
-            attempt.completions = [None] * len(attempt.pieces)
-            attempt.missing = len(pieces)
             for index, question in pieces:
                 id = self._pool.new_id()
                 self._requests[id] = (work, attempt, index)
@@ -312,8 +310,7 @@ class Scheduler:
     def _judge(self, work: Work, answered: Sequence[str | None]) -> Step | None:
         """Check the present attempt, and note it where it is the best so far; the step to be asked next, if any."""
         attempt = work.attempt
-        pairs = zip(attempt.pieces, answered, strict=True)
-        text = "".join([piece.text if answer is None else self._fitted(piece.text, answer) for piece, answer in pairs])
+        text = joined(attempt, answered, protect=self._policy.protect)
         parts = [completion for completion in attempt.completions if completion]
         reason = finish_reason(parts)
         flags = checks.check(work.source, text, reason, self._asking.direction, protect=self._policy.protect)
@@ -335,9 +332,6 @@ class Scheduler:
         if work.best is None or score(work.source, answer) > score(work.source, work.best):
             work.best = answer
         return ladder.next_step(set(work.flags), work.tried, work.source) if self._policy.ladder else None
-
-    def _fitted(self, source: str, answer: str) -> str:
-        return documents.fit(source, answer) if self._policy.protect else answer
 
     def _release(self, finished: Sequence[Segment]) -> None:
         if self._trace:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from koen_batch import ladder, protection, segmentation
+from koen_batch import documents, ladder, protection, segmentation
 from koen_batch.asking import Asking, Question
 from koen_batch.engines.base import Completion
 from koen_batch.ladder import Step
@@ -65,7 +65,7 @@ class Work(msgspec.Struct, eq=False):
 
 def ask(attempts: Sequence[Attempt], asking: Asking) -> list[list[tuple[int, Question]]]:
     """What each of ``attempts`` is asked as: the index of a piece and its question. Too long a piece is split until it
-    fits. Sets their pieces.
+    fits. Sets their pieces, for which nothing has come yet.
     """
     for attempt in attempts:
         attempt.pieces = pieces_of(attempt.source, attempt.step, asking.direction.source)
@@ -85,7 +85,21 @@ def ask(attempts: Sequence[Attempt], asking: Asking) -> list[list[tuple[int, Que
         unsettled = list(too_long)
         for n in unsettled:
             attempts[n].pieces = split_further(attempts[n].pieces, too_long[n], asking.direction.source)
+    for attempt, questions_of in zip(attempts, asked, strict=True):
+        attempt.completions = [None] * len(attempt.pieces)
+        attempt.missing = len(questions_of)
     return asked
+
+
+def joined(attempt: Attempt, answered: Sequence[str | None], *, protect: bool) -> str:
+    """The segment's translation: what was answered in the places of the pieces that were sent, the others as they are.
+    With ``protect`` an answer takes its piece's layout."""
+    return "".join(
+        [
+            piece.text if answer is None else documents.fit(piece.text, answer) if protect else answer
+            for piece, answer in zip(attempt.pieces, answered, strict=True)
+        ]
+    )
 
 
 def pieces_of(source: str, step: Step, language: str) -> list[Piece]:
