@@ -238,7 +238,7 @@ def _reason_by_json(line: bytes, error: Exception) -> str:
         json.loads(line, parse_constant=constants.append)
     except json.JSONDecodeError as broken:
         if broken.pos >= len(line.rstrip()) or broken.msg.startswith("Unterminated"):
-            return f"truncated_json: {broken.msg} at byte {len(line)}"
+            return f"truncated_json: {broken.msg.removesuffix(' starting at')} at byte {len(line)}"
         return f"invalid_json: {broken.msg} at character {broken.pos}"
     except (ValueError, RecursionError):
         return f"invalid_json: {error}"
