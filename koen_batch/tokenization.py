@@ -7,6 +7,7 @@ import re
 import sys
 from array import array
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -130,3 +131,10 @@ class HuggingFace:
 
     def count(self, texts: Sequence[str]) -> list[int]:
         return [len(ids) for ids in self._encode(list(texts))]
+
+
+@lru_cache(maxsize=1)
+def read(folder: Path) -> HuggingFace:
+    """The tokenizer of the model in ``folder``, the last one kept: a large vocabulary takes more than a second to
+    read, and one process has many jobs for a model (both directions, shards, the rounds of a bench)."""
+    return HuggingFace(folder)

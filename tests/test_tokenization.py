@@ -9,7 +9,7 @@ import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from koen_batch import prompts
+from koen_batch import prompts, tokenization
 from koen_batch.errors import InputError
 from koen_batch.languages import Direction
 from koen_batch.tokenization import CodePoints, HuggingFace
@@ -126,3 +126,9 @@ def test_code_points_are_lossless_for_every_string(text: str) -> None:
 
 def test_code_points_keep_a_byte_order_mark() -> None:
     assert CodePoints().decode([[0xFEFF, 0x41]]) == ["\ufeffA"]
+
+
+def test_a_tokenizer_is_read_once_for_all_jobs_of_a_process(folder: Path, tmp_path: Path) -> None:
+    assert tokenization.read(folder) is tokenization.read(Path(str(folder)))
+    byte_level_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    assert tokenization.read(tmp_path) is not tokenization.read(folder)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
-from koen_batch import adapters, models, prompts
+from koen_batch import adapters, models, prompts, tokenization
 from koen_batch.asking import Asking
 from koen_batch.config import JobConfig, ModelIdentity
 from koen_batch.engines import choose, hardware
 from koen_batch.engines.base import EngineSpec
 from koen_batch.engines.pool import Pool, PoolPlan
 from koen_batch.languages import Direction
-from koen_batch.tokenization import CodePoints, HuggingFace, Tokenizer
+from koen_batch.tokenization import CodePoints, Tokenizer
 
 DEFAULT_MODEL = "koen-v4"
 
@@ -48,6 +48,7 @@ class Prepared:
     plan: PoolPlan
     family: prompts.Family
     read_tokenizer: Callable[[], Tokenizer]
+    """Called when it is first needed: a large vocabulary takes seconds, in which the engine can be loading."""
     identity: ModelIdentity
     context: int
     """Tokens that a prompt and its answer may have together."""
@@ -60,16 +61,11 @@ class Prepared:
     running: Pool | None = None
     """The engine, where it runs already; it then goes on running after the job."""
 
-    @cached_property
-    def tokenizer(self) -> Tokenizer:
-        """Read when it is first needed: a large vocabulary takes seconds, in which the engine can be loading."""
-        return self.read_tokenizer()
-
     def asking(self, config: JobConfig) -> Asking:
         """How a job asks this model."""
         return Asking(
             self.family,
-            self.tokenizer,
+            self.read_tokenizer(),
             config.direction,
             self.context,
             seed=config.seed,
@@ -132,7 +128,7 @@ def planned(model: models.Model, direction: Direction, wishes: Wishes) -> Prepar
     return Prepared(
         plan=plan.pool,
         family=model.family,
-        read_tokenizer=partial(HuggingFace, model.folder),
+        read_tokenizer=partial(tokenization.read, model.folder),
         identity=identity_of(model, direction),
         context=plan.max_model_len,
         parameters=model.parameters,

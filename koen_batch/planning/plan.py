@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from koen_batch import job, models
+from koen_batch import job, models, tokenization
 from koen_batch.config import JobConfig, answer_settings, digest
 from koen_batch.engines import choose, start
 from koen_batch.engines.pool import PoolPlan
@@ -23,7 +23,6 @@ from koen_batch.planning.calibration import Calibration
 from koen_batch.planning.measuring import Amounts, Meter
 from koen_batch.planning.sampling import Figure, sample
 from koen_batch.records import Record, Rejected
-from koen_batch.tokenization import HuggingFace
 from koen_batch.treatment import Treatment
 
 SAMPLE = 4096
@@ -178,7 +177,7 @@ def _engine(config: JobConfig, wishes: Wishes) -> tuple[models.Model | None, Pre
         return model, Prepared(
             plan=PoolPlan((), 0),
             family=model.family,
-            read_tokenizer=partial(HuggingFace, model.folder),
+            read_tokenizer=partial(tokenization.read, model.folder),
             identity=start.identity_of(model, config.direction),
             context=wishes.max_model_len or min(model.context or choose.CPU_CONTEXT, choose.CPU_CONTEXT),
             parameters=model.parameters,
