@@ -19,6 +19,8 @@ class Counts:
     output_tokens: int = 0
     prompt_tokens: int = 0
     retry_requests: int = 0
+    cancelled_requests: int = 0
+    """Of those, the ones that were asked ahead and then not needed; what they had generated is not counted."""
     retry_tokens: int = 0
     steps: Counter[str] = field(default_factory=Counter)
     """Segments by the ladder's step, beyond the first, that was asked."""

@@ -30,7 +30,8 @@ class Summary:
     segments_per_second: float | None
     steady_segments_per_second: float | None
     retries: dict[str, int]
-    """Requests and output tokens beyond each segment's first attempt, and segments by the step that was asked."""
+    """Requests and output tokens beyond each segment's first attempt; how many of the requests were asked ahead, not
+    needed and cancelled; and segments by the step that was asked."""
     engine: str
     model: str
     outputs: list[str]
@@ -69,7 +70,12 @@ def summarise(
         output_tokens_per_second=_rate(counts.output_tokens, seconds),
         segments_per_second=_rate(segments_now, seconds),
         steady_segments_per_second=None if clock.steady_rate is None else round(clock.steady_rate, 3),
-        retries={"requests": counts.retry_requests, "output_tokens": counts.retry_tokens, **counts.steps},
+        retries={
+            "requests": counts.retry_requests,
+            "cancelled": counts.cancelled_requests,
+            "output_tokens": counts.retry_tokens,
+            **counts.steps,
+        },
         engine=engine,
         model=model,
         outputs=[str(path) for path in outputs],
@@ -92,7 +98,11 @@ def render(summary: Summary) -> str:
         f"in {s.seconds:.1f} s",
     ]
     if s.retries["requests"]:
-        lines.append(f"retries: {s.retries['requests']} requests, {s.retries['output_tokens']} output tokens")
+        cancelled = s.retries["cancelled"]
+        not_needed = f" ({cancelled} of them asked ahead, not needed and cancelled)" if cancelled else ""
+        lines.append(
+            f"retries: {s.retries['requests']} requests{not_needed}, {s.retries['output_tokens']} output tokens"
+        )
     lines += s.notes
     lines += [f"→ {path}" for path in s.outputs]
     return "\n".join(map(printable, lines))

@@ -305,7 +305,7 @@ class Scheduler:
 
     def _forget_ahead(self, work: Work) -> None:
         if work.ahead:
-            self._forget_requests(work)
+            self.counts.cancelled_requests += self._forget_requests(work)
 
     def _judge(self, work: Work, answered: Sequence[str | None]) -> Step | None:
         """Check the present attempt, and note it where it is the best so far; the step to be asked next, if any."""
@@ -364,10 +364,12 @@ class Scheduler:
     def _killed(self, key: bytes) -> Segment:
         return Segment(key, "", KILLED, None, "", self._model)
 
-    def _forget_requests(self, work: Work) -> None:
-        """What of a segment is in flight is no longer wanted: it is finished, or asked anew as a whole."""
+    def _forget_requests(self, work: Work) -> int:
+        """What of a segment is in flight is no longer wanted: it is finished, or asked anew as a whole. How many
+        requests that is."""
         ids = [id for id, (other, _, _) in self._requests.items() if other is work]
         for id in ids:
             del self._requests[id]
         self._pool.cancel(ids)
         work.ahead = {}
+        return len(ids)

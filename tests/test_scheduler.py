@@ -180,6 +180,7 @@ def test_what_may_be_needed_is_asked_at_once_and_cancelled_when_it_is_not() -> N
     _, sequential = translated(alone, texts)
     assert len(ahead.asked) > len(alone.asked)
     assert ahead.cancelled and not alone.cancelled
+    assert scheduler.counts.cancelled_requests == len(ahead.cancelled) and not sequential.counts.cancelled_requests
     assert scheduler.counts.requests == len(ahead.asked)
     assert sequential.counts.retry_requests < scheduler.counts.retry_requests
     assert max(len(segment.steps.split(",")) for segment in translated(alone, ["It rains."])[0]) <= MOST_RETRIES + 1

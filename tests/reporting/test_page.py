@@ -91,8 +91,8 @@ def job(source: str = "The <b>first</b> row.", *, stopped: str = "", before: int
         verdicts={"copied": 1, "lost_number": 1, "nothing_to_translate": 3, "ok": 85}, seconds=12.25,
         seconds_by_stage={"checks": 0.5, "waiting for the engine": 10.0}, prompt_tokens=5000, output_tokens=1560,
         output_tokens_per_second=127.347, segments_per_second=6.531, steady_segments_per_second=8.0,
-        retries={"requests": 2, "output_tokens": 40, "sample": 2}, engine="echo", model="echo", outputs=["out.jsonl"],
-        status=3,
+        retries={"requests": 3, "cancelled": 1, "output_tokens": 40, "sample": 3}, engine="echo", model="echo",
+        outputs=["out.jsonl"], status=3,
     )  # fmt: skip
     return page.Run(
         summary=summary,
