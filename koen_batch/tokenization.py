@@ -133,8 +133,14 @@ class HuggingFace:
         return [len(ids) for ids in self._encode(list(texts))]
 
 
-@lru_cache(maxsize=1)
 def read(folder: Path) -> HuggingFace:
-    """The tokenizer of the model in ``folder``, the last one kept: a large vocabulary takes more than a second to
-    read, and one process has many jobs for a model (both directions, shards, the rounds of a bench)."""
+    """The tokenizer of the model in ``folder``. The last one is kept until its file is written anew: a large vocabulary
+    takes more than a second to read, and one process has many jobs for a model (both directions, shards, the rounds of
+    a bench)."""
+    file = folder / "tokenizer.json"
+    return _read(folder.absolute(), file.stat().st_mtime_ns if file.is_file() else None)
+
+
+@lru_cache(maxsize=1)
+def _read(folder: Path, written: int | None) -> HuggingFace:
     return HuggingFace(folder)

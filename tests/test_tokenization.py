@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -128,7 +129,14 @@ def test_code_points_keep_a_byte_order_mark() -> None:
     assert CodePoints().decode([[0xFEFF, 0x41]]) == ["\ufeffA"]
 
 
-def test_a_tokenizer_is_read_once_for_all_jobs_of_a_process(folder: Path, tmp_path: Path) -> None:
-    assert tokenization.read(folder) is tokenization.read(Path(str(folder)))
-    byte_level_tokenizer().save(str(tmp_path / "tokenizer.json"))
-    assert tokenization.read(tmp_path) is not tokenization.read(folder)
+def test_a_tokenizer_is_read_once_for_all_jobs_of_a_process_and_again_where_it_has_changed(tmp_path: Path) -> None:
+    file = tmp_path / "tokenizer.json"
+    byte_level_tokenizer().save(str(file))
+    before = tokenization.read(tmp_path)
+    assert tokenization.read(Path(str(tmp_path))) is before
+    changed = byte_level_tokenizer()
+    changed.add_tokens(["koen"])
+    changed.save(str(file))
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
+    after = tokenization.read(tmp_path)
+    assert (before.token_id("koen") is None, after.token_id("koen") is None) == (True, False)

@@ -64,7 +64,9 @@ class Rows:
         if self._sampled:
             scores = scores.clone() if scores is self._logits else scores
             for row in self._sampled:
-                drawn = draw(scores[row].cpu().numpy(), self._decodings[row], len(self._tokens))
+                own, decoding = scores[row].cpu().numpy(), self._decodings[row]
+                near = candidates(own, decoding.temperature)
+                drawn = near[draw(own[near], decoding, len(self._tokens))]
                 scores[row] = -torch.inf
                 scores[row, drawn] = 0.0
         return scores
@@ -132,23 +134,30 @@ NEGLIGIBLE = 25.0
 of a large vocabulary together would have less than 4 in a million of its chances."""
 
 
+def candidates(scores: np.ndarray[Any, Any], temperature: float) -> np.ndarray[Any, Any]:
+    """The tokens that have a chance in a sample of ``scores``, [vocabulary], in ascending order; all of them where the
+    scores are not numbers."""
+    best = scores.max()
+    if np.isnan(best):
+        return np.arange(len(scores))
+    return np.flatnonzero(scores >= best - NEGLIGIBLE * temperature)
+
+
 def draw(scores: np.ndarray[Any, Any], decoding: Decoding, place: int) -> int:
-    """A token of the distribution of ``scores``, [vocabulary], in the nucleus of ``top_p``.
+    """Which of the candidates, whose ``scores`` these are, a sample is: one in the nucleus of ``top_p``.
 
     Inverse transform sampling over the few tokens that have a chance: a third of the time that all of them take, and
     a tenth of what a random number for each takes (the Gumbel-max trick). The number follows from the seed and the
     token's ``place`` in its answer, so that neighbours do not matter and a step that is done twice gives the same.
     """
-    best = scores.max()
-    candidates = np.flatnonzero(~(scores < best - NEGLIGIBLE * decoding.temperature))  # all of them where it is NaN
-    chances = np.exp((scores[candidates] - best) / decoding.temperature, dtype=np.float64)
+    chances = np.exp((scores - scores.max()) / decoding.temperature, dtype=np.float64)
     if decoding.top_p < 1:
-        order = np.argsort(-scores[candidates], kind="stable")  # not by chance: unlike scores may round to one
+        order = np.argsort(-scores, kind="stable")  # not by chance: unlike scores may round to one
         before = chances[order].cumsum() - chances[order]
         chances[order[before >= decoding.top_p * chances.sum()]] = 0.0
     reached = chances.cumsum()
     point = reached[-1] * np.random.default_rng((decoding.seed % 2**64, place)).random()
-    return int(candidates[min(np.searchsorted(reached, point, side="right"), len(candidates) - 1)])
+    return min(int(np.searchsorted(reached, point, side="right")), len(scores) - 1)
 
 
 _STOP, _LENGTH, _REPETITION = 1, 2, 3

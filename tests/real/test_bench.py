@@ -33,9 +33,9 @@ def test_bench_measures_all_three_ways(engine: str, tiny: Path, tmp_path: Path) 
     file = tmp_path / "bench.json"
     command = ["bench", "--model", str(tiny), "--engine", engine, "--input", str(sentences), "--max-new-tokens", "12"]
     limits = ["--dtype", "float32", "--max-model-len", "512", "--rounds", "1", "--naive", "2"]
-    tokenization.read.cache_clear()
+    tokenization._read.cache_clear()
     assert main([*command, *limits, "--json", str(file)]) == 0
-    assert tokenization.read.cache_info().misses == 1  # before the first round: it is part of what is loaded
+    assert tokenization._read.cache_info().misses == 1  # before the first round: it is part of what is loaded
     figures = json.loads(file.read_text(encoding="utf-8"))
     passes = {one["way"]: one for one in figures["passes"]}
     assert figures["engine"] == engine
