@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from koen_batch.formats.cue_text import TAG
 
@@ -71,6 +72,28 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
+@dataclass(frozen=True)
+class _Words:
+    """Words that are to be cut apart, measured once for all the ways to cut them."""
+
+    found: Sequence[str]
+    reached: Sequence[int]
+    """Width up to each place for a cut, the space before it included: one more than there are words."""
+    merits: Sequence[float]
+    """How good a cut is at each place; none is made at the first."""
+
+    @classmethod
+    def of(cls, found: Sequence[str], target: str, before: int = 0) -> _Words:
+        """``before`` is the width of what stands before the first word."""
+        reached = accumulate((width(word) + 1 for word in found[1:]), initial=before + width(found[0]) + 1)
+        merits = (_merit(last, following, target) for last, following in pairwise(map(_untagged, found)))
+        return cls(found, [0, *reached], [0.0, *merits])
+
+    def stretches(self, cuts: Sequence[int]) -> list[str]:
+        """The words between the cuts, joined; ``cuts`` are counts of words."""
+        return [" ".join(self.found[begin:end]) for begin, end in pairwise([0, *cuts, len(self.found)])]
+
+
 def share_out(text: str, shares: Sequence[float], target: str, skip_first: bool = False) -> list[str]:
     """Cut ``text`` at spaces into ``len(shares)`` stretches of about these shares of its width (any positive scale).
 
@@ -84,8 +107,8 @@ def share_out(text: str, shares: Sequence[float], target: str, skip_first: bool 
     if len(found) < count:
         held = count - int(skip_first)
         return [""] * int(skip_first) + [found[i * len(found) // held] for i in range(held)]
-    cuts = _cuts(found, shares, target, least=int(not skip_first))
-    return _joined(found, cuts)
+    measured = _Words.of(found, target)
+    return measured.stretches(_cuts(measured, shares, least=int(not skip_first)))
 
 
 def break_lines(text: str, target: str, before: int = 0, after: int = 0) -> list[str]:
@@ -97,10 +120,16 @@ def break_lines(text: str, target: str, before: int = 0, after: int = 0) -> list
     limit, found = LINE_WIDTH[target], words(text)
     if before + width(" ".join(found)) + after <= limit or len(found) < 2:
         return [" ".join(found)]
+    measured = _Words.of(found, target, before)
+    whole = measured.reached[-1] + after
+    most = min(LINES + 1, len(found))
     lines: list[str] = []
-    for count in range(2, min(LINES + 1, len(found)) + 1):
+    for count in range(2, most + 1):
+        if whole - count > count * limit and count < most:  # each line drops the space at its end
+            continue
         for pull in (_PULL, 0.0):
-            lines = _joined(found, _cuts(found, [1.0] * count, target, pull=pull, before=before, after=after))
+            cuts = _cuts(measured, [1.0] * count, pull=pull, after=after)
+            lines = measured.stretches(cuts)
             widths = [width(line) for line in lines]
             widths[0], widths[-1] = widths[0] + before, widths[-1] + after
             if max(widths) <= limit:
@@ -108,35 +137,21 @@ def break_lines(text: str, target: str, before: int = 0, after: int = 0) -> list
     return lines
 
 
-def _joined(found: Sequence[str], cuts: Sequence[int]) -> list[str]:
-    return [" ".join(found[begin:end]) for begin, end in zip([0, *cuts], [*cuts, len(found)], strict=True)]
-
-
 def _cuts(
-    found: Sequence[str],
-    shares: Sequence[float],
-    target: str,
-    *,
-    least: int = 1,
-    pull: float = _PULL,
-    before: int = 0,
-    after: int = 0,
+    measured: _Words, shares: Sequence[float], *, least: int = 1, pull: float = _PULL, after: int = 0
 ) -> list[int]:
     """The word indices at which to cut: the nearest to the shares, moved a little by how good a place is.
 
-    ``least`` is the least number of words of the first stretch; every other has one at least.
+    ``least`` is the least number of words of the first stretch; every other has one at least. ``after`` is the width
+    of what stands after the last word.
 
     Dynamic programming over (cut, word) with a running minimum: linear in words for each cut.
     """
-    widths = [width(word) + 1 for word in found]
-    reached = [0, *accumulate(widths)]
-    reached = [0] + [value + before for value in reached[1:]]
+    reached, count = measured.reached, len(measured.found)
     whole = reached[-1] + after
     total = sum(shares) or 1.0
     ideals = [whole * part / total for part in accumulate(shares)][:-1]
     scale = pull * whole / len(shares)
-    merit = [0.0] + [scale * _merit(found[i - 1], found[i], target) for i in range(1, len(found))]
-    count = len(found)
     best = [0.0] * (count + 1)
     steps: list[list[int]] = []
     for k, ideal in enumerate(ideals):
@@ -147,7 +162,7 @@ def _cuts(
                 lowest = 0.0
             elif best[i - 1] < lowest and i >= 1:
                 lowest, at = best[i - 1], i - 1
-            fresh[i] = lowest + abs(reached[i] - ideal) - merit[i]
+            fresh[i] = lowest + abs(reached[i] - ideal) - scale * measured.merits[i]
             came[i] = at
         best = fresh
         steps.append(came)
@@ -159,8 +174,7 @@ def _cuts(
 
 
 def _merit(last: str, following: str, target: str) -> float:
-    """How good a cut between two words is: positive is good, 0 neutral."""
-    last, following = _untagged(last), _untagged(following)
+    """How good a cut between two words without tags is: positive is good, 0 neutral."""
     if SENTENCE_END.search(last):
         return 3.0
     if _PAUSE.search(last):
