@@ -54,6 +54,8 @@ def srt(path: Path, rows: int = 200) -> None:
 
 
 WRITERS: dict[str, Callable[[Path], None]] = {"jsonl": jsonl, "parquet": parquet, "srt": srt}
+HELD = ("Sentence 45 ", "Sentence 85 ")
+"""Texts of the second part and of the third."""
 STATUS = {"jsonl": 3, "parquet": 0, "srt": 0}
 
 
@@ -97,16 +99,25 @@ def until(condition: Callable[[], object], process: subprocess.Popen[str]) -> No
 
 @contextlib.contextmanager
 def running(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A job whose engine takes its time."""
+    """A job that stands still in its second part until that is let go, and then in its third."""
+    settings = json.dumps({"hold": str(folder / "held")})
+    (folder / "held").mkdir(exist_ok=True)
+    for text in HELD:
+        (folder / "held" / text).touch()
     process = subprocess.Popen(
-        [*COMMAND, *arguments, *OPTIONS, "--max-num-seqs", "8", "--echo-latency", "0.1"],
-        cwd=folder, stderr=subprocess.PIPE, text=True,
+        [sys.executable, str(SUPPORT / "run_faulty.py"), settings, "translate", *arguments, *OPTIONS],
+        cwd=folder, env={**os.environ, "PYTHONPATH": str(SUPPORT)}, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
         yield process
     finally:
         process.kill()
         process.wait()
+
+
+def let_go(folder: Path, *texts: str) -> None:
+    for text in texts:
+        (folder / "held" / text).unlink()
 
 
 # --- no room -----------------------------------------------------------------------------------------------
@@ -224,7 +235,9 @@ def test_the_output_folder_is_removed_in_mid_run(tmp_path: Path) -> None:
     whole = reference(tmp_path, "jsonl")
     with running(tmp_path, "in.jsonl", "-o", "out/") as process:
         until((tmp_path / "out" / "in.ko.jsonl.koen" / "parts" / "000000").exists, process)
-        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        while (tmp_path / "out").exists():  # again where the job wrote a file into it meanwhile
+            shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        let_go(tmp_path, *HELD)
         _, told = process.communicate(timeout=60)
     assert process.returncode == 1, told
     assert len(told.splitlines()) == 1
@@ -236,12 +249,11 @@ def test_the_output_folder_is_removed_in_mid_run(tmp_path: Path) -> None:
 def test_a_part_that_somebody_has_taken_away_is_missed(tmp_path: Path, gone: str) -> None:
     jsonl(tmp_path / "in.jsonl")
     with running(tmp_path, "in.jsonl") as process:
+        let_go(tmp_path, HELD[0])
         parts = tmp_path / "in.ko.jsonl.koen" / "parts"
         until((parts / "000001").exists, process)
         process.kill()
         process.wait()
-    for part in parts.glob("00000[2-9]"):
-        shutil.rmtree(part)  # so that the last one, too, can be missing
     shutil.rmtree(parts / gone)
     done = run(tmp_path, "in.jsonl")
     if gone == "000000":
@@ -286,14 +298,12 @@ def test_only_the_engine_is_killed(tmp_path: Path) -> None:
     jsonl(tmp_path / "in.jsonl")
     whole = reference(tmp_path, "jsonl")
     with running(tmp_path, "in.jsonl") as process:
-        killed = 0
-        for part in ("000000", "000002"):
+        for part, held in zip(("000000", "000001"), HELD, strict=True):
             until((tmp_path / "in.ko.jsonl.koen" / "parts" / part).exists, process)
             (engine,) = children_of(process)
             engine.kill()
-            killed += 1
+            let_go(tmp_path, held)
         _, told = process.communicate(timeout=60)
-    assert killed == 2
     assert process.returncode == STATUS["jsonl"], told
     assert (tmp_path / "in.ko.jsonl").read_bytes() == whole
 
@@ -302,8 +312,9 @@ def test_the_job_is_killed_and_resumed_at_once_while_its_children_die(tmp_path: 
     jsonl(tmp_path / "in.jsonl")
     whole = reference(tmp_path, "jsonl")
     engines: list[psutil.Process] = []
-    for part in ("000000", "000002"):
+    for part, answered in (("000000", ()), ("000001", HELD[:1])):
         with running(tmp_path, "in.jsonl") as process:
+            let_go(tmp_path, *answered)
             until((tmp_path / "in.ko.jsonl.koen" / "parts" / part).exists, process)
             engines += children_of(process)
             process.kill()  # and on without waiting for anything
